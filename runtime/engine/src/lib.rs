@@ -1,0 +1,11 @@
+//! Where the queues live: the [`Engine`] contract and its implementations.
+//!
+//! Role: one trait, one module per engine. The embedded engine (`memory:` and `file:DIR`) is the first. Decisions about
+//! redelivery and order are not made here; see `busway-dispatch`.
+
+mod api;
+
+pub use api::{
+    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, Partition, ReadRequest,
+    ReadResult, Room, Settled, Sink,
+};

@@ -1,0 +1,30 @@
+//! The vocabulary of busway: values and limits, nothing else.
+//!
+//! Every other crate speaks in these types. This crate does no I/O, spawns nothing, reads no clock and knows neither
+//! tokio nor wasmtime; time and randomness come in through [`Clock`] and [`Entropy`], which callers supply.
+//!
+//! Invariants held by construction:
+//! - a [`Topic`], [`Pattern`], [`Key`] or [`ServiceName`] that exists is valid;
+//! - an [`Event`] never changes after it was published, so it is shared as `Arc<Event>`;
+//! - every limit that a publisher, a guest or an operator can meet is a field of [`Limits`].
+
+mod delivery;
+mod event;
+mod id;
+mod limits;
+mod name;
+mod seam;
+mod subscription;
+mod topic;
+
+pub use delivery::{Chunk, Delivery, DeliveryResult, Effects, Outcome, Report, Settle, Settlement, Verdict};
+pub use event::{Batch, Causality, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, Receipt};
+pub use id::{EventId, InvalidEventId};
+pub use limits::Limits;
+pub use name::{InvalidName, ServiceName};
+pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
+pub use subscription::{
+    Attempt, DeadLetter, DeadReason, KvRead, KvVersion, KvWrite, Ordering, Parked, RetryPolicy, StartAt, SubId,
+    SubscriptionSpec, SubscriptionState,
+};
+pub use topic::{InvalidPattern, InvalidTopic, Pattern, Topic};

@@ -1,0 +1,194 @@
+//! Subscriptions: what they are set to, and what of them is durable.
+//!
+//! Role: the values that the dispatcher decides on and that the log keeps. No behaviour beyond defaults.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Offset, Pattern, ServiceName, Timestamp};
+
+/// The durable number of a subscription in its log; given once, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SubId(pub u32);
+
+/// Which events of a subscription wait for each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ordering {
+    /// Every event waits for the one before it.
+    Strict,
+    /// Events of one key wait for each other; events without a key for none.
+    #[default]
+    Key,
+    /// No event waits for another.
+    None,
+}
+
+/// Where a new subscription starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartAt {
+    /// With the next event.
+    #[default]
+    Now,
+    /// With the oldest event that is kept.
+    Start,
+}
+
+/// How often and when a failed event is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Attempts in all, the first included; after the last one the event becomes a dead letter. At least 1.
+    pub attempts: u32,
+    /// The wait before the second attempt; doubled for each further one.
+    pub backoff: Duration,
+    /// The longest wait.
+    pub backoff_max: Duration,
+    /// The share of each wait that is random, 0 to 100 percent: a wait of `w` becomes `w * (1 - jitter/100 * r)`.
+    pub jitter_percent: u8,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            attempts: 5,
+            backoff: Duration::from_millis(200),
+            backoff_max: Duration::from_secs(60),
+            jitter_percent: 25,
+        }
+    }
+}
+
+/// What a subscription is set to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionSpec {
+    /// Its durable name, unique on the bus: the service's name for the raw handler, `service/interface` for a contract.
+    pub name: String,
+    /// The service that handles its events.
+    pub service: ServiceName,
+    /// What it selects; any one pattern suffices.
+    pub patterns: Vec<Pattern>,
+    /// Which events wait for each other.
+    pub ordering: Ordering,
+    /// Redelivery.
+    pub retry: RetryPolicy,
+    /// Deliveries at the same time, at least 1.
+    pub concurrency: usize,
+    /// Where it starts when it is new.
+    pub start: StartAt,
+    /// Whether it receives what its own service publishes.
+    pub own_events: bool,
+    /// Whether handling may publish, so that room for it is reserved before a delivery starts.
+    pub may_publish: bool,
+}
+
+/// One failed attempt, as dead letters keep it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it ended.
+    pub time: Timestamp,
+    /// What happened, for people. At most 4 KiB; the end is cut off.
+    pub error: String,
+}
+
+/// An event that waits for its next attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    /// Which event.
+    pub offset: Offset,
+    /// Not before; none when it only waits behind an earlier event of its key.
+    pub due: Option<Timestamp>,
+    /// The failed attempts so far, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// Why an event became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeadReason {
+    /// The handler rejected it.
+    Rejected,
+    /// The last attempt failed with a retry or an error.
+    Exhausted,
+    /// The last attempt trapped.
+    Trapped,
+    /// The last attempt took too long.
+    TimedOut,
+    /// More hops than allowed.
+    Loop,
+}
+
+/// An event that a subscription gave up on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which event.
+    pub offset: Offset,
+    /// Why.
+    pub reason: DeadReason,
+    /// When.
+    pub time: Timestamp,
+    /// Every failed attempt, oldest first; the last one carries the reason's text.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What is durable of a subscription's position.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SubscriptionState {
+    /// Every offset below is settled, parked, dead or not selected.
+    pub cursor: Offset,
+    /// Offsets at or above the cursor that are settled, parked or dead, ascending.
+    pub settled: Vec<Offset>,
+    /// Waiting events, by offset ascending.
+    pub parked: Vec<Parked>,
+    /// Dead letters, by offset ascending.
+    pub dead: Vec<DeadLetter>,
+}
+
+/// The version of one key-value entry: 0 for absent, then the log sequence of the transaction that wrote it.
+pub type KvVersion = u64;
+
+/// A key that a delivery read and the version it saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvRead {
+    /// The key, within the service's namespace.
+    pub key: Box<str>,
+    /// The version seen: committed, or none when an earlier delivery of the same chunk wrote it (which then must have
+    /// taken effect).
+    pub version: Option<KvVersion>,
+}
+
+/// One change to key-value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvWrite {
+    /// Set a key to a value.
+    Set {
+        /// The key.
+        key: Box<str>,
+        /// The value.
+        value: Bytes,
+    },
+    /// Remove a key.
+    Delete {
+        /// The key.
+        key: Box<str>,
+    },
+    /// Add to a decimal integer; absent counts as 0. Commutes with other increments and so never conflicts.
+    Increment {
+        /// The key.
+        key: Box<str>,
+        /// What to add; the sum saturates.
+        by: i64,
+    },
+}
+
+impl KvWrite {
+    /// The key that is changed.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Set { key, .. } | Self::Delete { key } | Self::Increment { key, .. } => key,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! busway.
+fn main() {}
