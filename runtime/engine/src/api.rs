@@ -138,7 +138,7 @@ pub trait Engine: Send + Sync {
 
     /// Appends events, in order and all or none; answers when they are safe. Delayed events are kept aside and appended
     /// when their time has come.
-    fn publish(&self, events: Vec<Event>) -> Answer<Result<Vec<Receipt>, EngineError>>;
+    fn publish(&self, events: Vec<Arc<Event>>) -> Answer<Result<Vec<Receipt>, EngineError>>;
 
     /// How full it is.
     fn room(&self) -> Room;

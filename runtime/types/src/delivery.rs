@@ -134,11 +134,15 @@ pub struct Settle {
     /// Events of one settlement that wait for each other (the hash of the key; the same number for all when ordering is
     /// strict): after a conflict the later ones of the group are void too.
     pub group: Option<u64>,
+    /// The event itself, given whenever the verdict is `Parked` or `Dead` (else none): an engine that keeps such events
+    /// apart from its log copies it from here.
+    pub event: Option<Arc<Event>>,
     /// What becomes of it.
     pub verdict: Verdict,
 }
 
-/// What the engine is asked to commit atomically for one subscription.
+/// What the engine is asked to commit atomically for one subscription. Never mixes the results of two reports: what a
+/// delivery read without a version was written earlier in the same settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// Chosen by the dispatcher; comes back with the answer.

@@ -42,6 +42,9 @@ pub struct Limits {
     pub chunk_events: usize,
     /// Bytes of the recent events that are kept for `tail` and late subscribers when the bus is in memory.
     pub recent_bytes: usize,
+    /// Bytes of parked events, dead letters and delayed events that a bus in memory keeps. At 80 % external publishers
+    /// get `overloaded`, at 90 % deliveries that may publish pause.
+    pub memory_bytes: usize,
     /// Bytes of the log on disk. At 80 % external publishers get `overloaded`, at 90 % deliveries that may publish
     /// pause; acknowledgements always fit.
     pub disk_bytes: u64,
@@ -75,6 +78,7 @@ impl Default for Limits {
             delayed_bytes: 64 * MIB,
             chunk_events: 256,
             recent_bytes: 16 * MIB,
+            memory_bytes: 256 * MIB,
             disk_bytes: 10 * 1024 * MIB as u64,
             kv_key_bytes: 512,
             kv_value_bytes: MIB,

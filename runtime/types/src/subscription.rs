@@ -155,8 +155,8 @@ pub type KvVersion = u64;
 pub struct KvRead {
     /// The key, within the service's namespace.
     pub key: Box<str>,
-    /// The version seen: committed, or none when an earlier delivery of the same chunk wrote it (which then must have
-    /// taken effect).
+    /// The version seen: committed, or none when an earlier delivery in the same report wrote it (which then must have
+    /// taken effect). A lane forgets what its chunk wrote whenever it sends a part of the report.
     pub version: Option<KvVersion>,
 }
 

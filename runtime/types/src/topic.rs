@@ -168,6 +168,23 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// Whether some topic is selected by both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut mine, mut theirs) = (self.0.split('.'), other.0.split('.'));
+        loop {
+            match (mine.next(), theirs.next()) {
+                (None, None) => return true,
+                (None, Some(_)) | (Some(_), None) => return false,
+                (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
+                (Some(a), Some(b)) if a == b => {}
+                _ => return false,
+            }
+        }
+    }
+}
+
 impl FromStr for Pattern {
     type Err = InvalidPattern;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -279,6 +296,17 @@ mod tests {
             let (a, b, t) = (pattern(&a), pattern(&b), topic(&t));
             if a.covers(&b) && b.matches(&t) {
                 prop_assert!(a.matches(&t));
+            }
+        }
+
+        #[test]
+        fn two_patterns_that_select_one_topic_overlap(
+            a in "([ab*]\\.){0,2}[ab*>]", b in "([ab*]\\.){0,2}[ab*>]", t in "([ab]\\.){0,3}[ab]",
+        ) {
+            let (a, b, t) = (pattern(&a), pattern(&b), topic(&t));
+            prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            if a.matches(&t) && b.matches(&t) {
+                prop_assert!(a.overlaps(&b));
             }
         }
 
