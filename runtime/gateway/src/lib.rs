@@ -9,5 +9,12 @@
 
 pub mod api;
 mod backend;
+mod guard;
+mod routes;
+mod server;
+mod tail;
+mod token;
 
 pub use backend::{AdminBackend, Reply, TailBatch, TailRead};
+pub use server::{AdminConfig, GRACE, ServeError, bind, serve};
+pub use token::{AdminToken, NoEntropy};
