@@ -1,2 +1,85 @@
-//! busway.
-fn main() {}
+//! `cargo xtask`: the commands of a developer.
+//!
+//! Role: drive cargo and the `busway` binary as a person would, from a fresh clone. No part of busway itself; knows only
+//! the command line and the files. Exit codes: 0 ok, 1 the thing asked failed, 2 wrong usage.
+
+mod demo;
+mod guests;
+mod process;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const HELP: &str = "\
+What one does with this repository.
+
+Usage: cargo xtask <COMMAND> [ARGUMENTS]
+
+Commands:
+  demo      A week of earthquakes through four services, every number checked
+  test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
+  bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
+  guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
+  help      This text
+
+Each command adds the Rust target wasm32-wasip2 through rustup if it is missing.
+
+Examples:
+  cargo xtask demo
+  cargo xtask test -p busway-tests envelope
+  cargo xtask bench --case memory-raw-reused-100B --json
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let command = arguments.next().map(|word| word.to_string_lossy().into_owned());
+    let rest: Vec<OsString> = arguments.collect();
+    let done = match command.as_deref() {
+        Some("demo") if rest.is_empty() => demo::run(),
+        Some("guests") if rest.is_empty() => guests::build(),
+        Some("test") => test(&rest),
+        Some("bench") => bench(&rest),
+        Some("help" | "--help" | "-h") => return help(true),
+        None => return help(false),
+        Some(word @ ("demo" | "guests")) => {
+            process::say(&format!("error: `cargo xtask {word}` takes no arguments\n\n{HELP}"));
+            return ExitCode::from(2);
+        }
+        Some(unknown) => {
+            process::say(&format!("error: there is no command `{unknown}`\n\n{HELP}"));
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help(asked: bool) -> ExitCode {
+    if asked {
+        process::print(HELP);
+        ExitCode::SUCCESS
+    } else {
+        process::say(HELP);
+        ExitCode::from(2)
+    }
+}
+
+fn test(arguments: &[OsString]) -> Result<()> {
+    guests::build()?;
+    let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
+    let all: &[&str] = if chosen { &["test"] } else { &["test", "--workspace"] };
+    process::run(process::cargo().args(all).args(arguments))
+}
+
+fn bench(arguments: &[OsString]) -> Result<()> {
+    guests::build()?;
+    process::run(process::cargo().args(["build", "--release", "--package", "busway-cli"]))?;
+    process::run(process::command(&process::busway("release")).arg("bench").args(arguments))
+}
