@@ -1,0 +1,117 @@
+//! `busway.toml` as a whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use busway_types::{Limits, ServiceName};
+use toml::de::DeTable;
+
+use super::bus::{BusConfig, EngineUrl};
+use super::config::ServiceConfig;
+use super::error::{Finding, LoadError};
+use super::reader::{Document, Table};
+use super::{limits, service};
+
+/// The largest manifest, in bytes.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// A checked manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its file.
+    pub path: PathBuf,
+    /// `[bus]`.
+    pub bus: BusConfig,
+    /// `[limits]`, with defaults filled in.
+    pub limits: Limits,
+    /// `[services.NAME]`, by name; paths are taken from the manifest's folder.
+    pub services: BTreeMap<ServiceName, ServiceConfig>,
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    pub fn read(path: &Path) -> Result<Self, LoadError> {
+        let bytes = std::fs::read(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
+        let not_text = |problem: String| LoadError::NotText { path: path.to_owned(), problem };
+        if bytes.len() > MAX_BYTES {
+            return Err(not_text(format!("it is larger than {MAX_BYTES} bytes")));
+        }
+        let text = String::from_utf8(bytes)
+            .map_err(|e| not_text(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to())))?;
+        Self::parse(path, &text).map_err(|findings| LoadError::Manifest { findings })
+    }
+
+    /// Checks the text of a manifest; `path` is where it is, for messages and relative paths.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Vec<Finding>> {
+        let document = Document::new(path, text);
+        let (root, errors) = DeTable::parse_recoverable(text);
+        for error in &errors {
+            let span = error.span().unwrap_or(0..0);
+            let help = duplicate_service(text, span.start);
+            document.note(span, error.message().to_owned(), help);
+        }
+        // What a broken text seems to say would only produce findings that go away with the first one.
+        if !errors.is_empty() {
+            return Err(document.into_findings());
+        }
+        let manifest = read_root(&document, path, root.get_ref());
+        let findings = document.into_findings();
+        if findings.is_empty() { Ok(manifest) } else { Err(findings) }
+    }
+}
+
+/// A second table of one service is the one duplicate that deserves its own words.
+fn duplicate_service(text: &str, at: usize) -> Option<String> {
+    let start = text.get(..at)?.rfind('\n').map_or(0, |i| i + 1);
+    let line = text.get(start..)?.lines().next()?.trim();
+    let header = line.strip_prefix("[services.")?.trim_end_matches(']');
+    let before = text.get(..start)?.lines().position(|l| l.trim() == line)?;
+    Some(format!("the service {header} is already described in line {}; give this one another name", before + 1))
+}
+
+fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>) -> Manifest {
+    let base = path.parent().unwrap_or(Path::new(""));
+    let known = ["bus", "limits", "services", "gateway", "bridges"];
+    let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
+    for later in ["gateway", "bridges"] {
+        if root.has(later) {
+            let problem = format!("`{later}` is not available in this version of busway");
+            document.note(root.key_place(later), problem, Some("take it out".to_owned()));
+        }
+    }
+    let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability"]);
+    let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
+    Manifest {
+        path: path.to_owned(),
+        bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
+        limits: limits.map(|table| limits::read(&table)).unwrap_or_default(),
+        services: read_services(&root, path, base),
+    }
+}
+
+fn read_bus(table: &Table<'_>, base: &Path) -> BusConfig {
+    let engine: Option<EngineUrl> = table.parsed("engine");
+    BusConfig { engine: engine.map(|e| e.relative_to(base)), durability: table.parsed("durability") }
+}
+
+fn read_services(root: &Table<'_>, path: &Path, base: &Path) -> BTreeMap<ServiceName, ServiceConfig> {
+    let mut services = BTreeMap::new();
+    // The names are the operator's, so that no key of this table is unknown.
+    let Some(names) = root.names("services") else { return services };
+    for (name, span, value) in names.entries() {
+        let Some(table) = value.get_ref().as_table() else {
+            let help = format!("write [services.{name}] and its settings below");
+            root.document.note(value.span(), format!("`{name}` in [services] is not a table"), Some(help));
+            continue;
+        };
+        let table = Table::new(root.document, format!("[services.{name}]"), value.span(), table, service::KEYS);
+        match name.parse::<ServiceName>() {
+            Ok(parsed) => {
+                let config = service::read(&table, parsed.clone(), path, base);
+                services.insert(parsed, config);
+            }
+            Err(error) => root.document.note(span, error.to_string(), None),
+        }
+    }
+    services
+}
