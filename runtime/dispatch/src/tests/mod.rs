@@ -1,0 +1,11 @@
+//! Tests of the machine by behaviour, and a simulation.
+
+mod delivery;
+mod feed;
+mod limits;
+mod order;
+mod redelivery;
+mod rig;
+mod settling;
+mod sim;
+mod world;
