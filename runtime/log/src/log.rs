@@ -1,0 +1,209 @@
+//! The log as its users see it.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use busway_types::Offset;
+
+use crate::checkpoint::{self, Feed};
+use crate::committer::Committer;
+use crate::error::LogError;
+use crate::folder::{self, Folder};
+use crate::fs::{Fs, LockGuard};
+use crate::lock;
+use crate::options::LogOptions;
+use crate::recovery::{RecoveryReport, recover};
+use crate::rotate;
+use crate::shared::{Done, Job, Shared};
+use crate::spare::Spares;
+use crate::state::State;
+use crate::txn::Txn;
+
+/// Groups that wait for the checkpoint thread's copy of the state. At it the committer waits.
+const FEED: usize = 256;
+
+/// An open log. Dropping it closes it.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    committer: Option<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
+    /// Held as long as a thread may write.
+    lock: Option<Box<dyn LockGuard>>,
+}
+
+/// What was found when a log was opened.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state after the last transaction.
+    pub state: State,
+    /// What was found and done.
+    pub report: RecoveryReport,
+}
+
+/// Where a log is and how it is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogPlace<'a> {
+    pub(crate) dir: &'a Path,
+    pub(crate) options: &'a LogOptions,
+}
+
+impl Log {
+    /// Opens the log in `dir`, which is created when it is not there.
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path, mut options: LogOptions) -> Result<(Self, Recovered), LogError> {
+        options.segment_bytes = options.segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
+        options.first_segment_bytes = options.first_segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
+        let clock = options.clock.clone();
+        let began = clock.monotonic_ns();
+        let folder = folder::enter(&*fs, dir)?;
+        let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes)?;
+        let place = LogPlace { dir, options: &options };
+        let recovery = recover(&*fs, &place, &folder, &spares)?;
+        let Folder { lock, segments: _, spares: _ } = folder;
+        let mut recovered = Recovered { state: recovery.state, report: recovery.report };
+        let last = recovery.segments.last().cloned().ok_or(LogError::Closed)?;
+        let shared =
+            Arc::new(Shared::new(fs, dir.to_owned(), options.clone(), recovery.segments, spares, recovery.mark));
+        let (feed, fed) = sync_channel(FEED);
+        let committer = Committer::new(shared.clone(), feed, last, &recovery.end);
+        let log = Self { shared, threads: Mutex::new(Threads { lock: Some(lock), ..Threads::default() }) };
+        log.start(committer, recovered.state.clone(), fed)?;
+        recovered.report.took = Duration::from_nanos(clock.monotonic_ns() - began);
+        Ok((log, recovered))
+    }
+
+    fn start(&self, committer: Committer, state: State, fed: Receiver<Feed>) -> Result<(), LogError> {
+        let mut threads = lock(&self.threads);
+        let shared = self.shared.clone();
+        threads.others.push(spawn("prepare", move || shared.spares.run())?);
+        let shared = self.shared.clone();
+        threads.others.push(spawn("checkpoint", move || checkpoint::run(state, &fed, &shared))?);
+        let shared = self.shared.clone();
+        threads.committer = Some(spawn("committer", move || {
+            // Whatever ends the thread, nobody is left waiting.
+            let guard = Ending(shared);
+            committer.run();
+            drop(guard);
+        })?);
+        Ok(())
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Queues transactions, in the order of their numbers, for the committer. `done` is called once they are as safe as
+    /// the durability promises, or with the error after which nothing can be written any more: on the committer's
+    /// thread, which it must not hold up, and in the order of the submissions. Only after [`Log::close`] it is called
+    /// at once and here.
+    ///
+    /// Never waits: what is queued is bounded by the byte permits of the callers; see [`Log::queued_bytes`].
+    pub fn submit(&self, txns: Vec<Txn>, done: Done) {
+        let bytes = txns.iter().map(Txn::cost).sum();
+        self.push(Job { txns, bytes, sync: false, done });
+    }
+
+    /// Calls `done` once everything submitted so far is synced (with [`Durability::Memory`](crate::Durability): written).
+    pub fn flush_then(&self, done: Done) {
+        self.push(Job { txns: Vec::new(), bytes: 0, sync: true, done });
+    }
+
+    /// Waits until everything submitted so far is synced. Not to be called from a completion.
+    pub fn flush(&self) -> Result<(), LogError> {
+        let (tell, told) = sync_channel(1);
+        self.flush_then(Box::new(move |result| {
+            // Nobody listens any more only when the caller's thread is gone.
+            let _ = tell.send(result);
+        }));
+        told.recv().unwrap_or(Err(LogError::Closed))
+    }
+
+    fn push(&self, job: Job) {
+        if let Err(job) = self.shared.push(job) {
+            let error = self.shared.failure().cloned().unwrap_or(LogError::Closed);
+            (job.done)(Err(error));
+        }
+    }
+
+    /// About how many bytes of submissions wait for the committer.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.queued_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why nothing can be written any more, if so.
+    pub fn failure(&self) -> Option<LogError> {
+        self.shared.failure().cloned()
+    }
+
+    /// How many writes of groups and how many syncs there have been since the log was opened.
+    pub fn groups_and_syncs(&self) -> (u64, u64) {
+        (self.shared.groups.load(Ordering::Relaxed), self.shared.syncs.load(Ordering::Relaxed))
+    }
+
+    /// Gives the segments back whose events are all below `offset`, as far as a checkpoint makes them needless.
+    pub fn release_before(&self, offset: Offset) -> Result<(), LogError> {
+        match self.shared.failure() {
+            Some(error) => Err(error.clone()),
+            None => rotate::release_before(&self.shared, offset),
+        }
+    }
+
+    /// Writes and syncs everything queued, and gives the folder back. Nothing is accepted afterwards.
+    pub fn close(&self) -> Result<(), LogError> {
+        self.shared.close_queue();
+        let mut threads = lock(&self.threads);
+        if let Some(committer) = threads.committer.take_if(|t| t.thread().id() != std::thread::current().id()) {
+            let ended = committer.join();
+            self.shared.spares.stop();
+            for thread in threads.others.drain(..) {
+                if thread.join().is_err() {
+                    self.shared.fail(&LogError::Stopped { thread: "background" });
+                }
+            }
+            threads.lock = None;
+            if ended.is_err() {
+                self.shared.fail(&LogError::Stopped { thread: "committer" });
+            }
+        }
+        self.shared.failure().cloned().map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // A failure was told to everybody who waited for something.
+        let _ = self.close();
+        self.shared.spares.stop();
+    }
+}
+
+/// Answers what is left in the queue when the committer ends.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&LogError::Stopped { thread: "committer" });
+        }
+        self.0.close_queue();
+        let jobs = std::mem::take(&mut lock(&self.0.queue).jobs);
+        let error = self.0.failure().cloned().unwrap_or(LogError::Closed);
+        for job in jobs {
+            (job.done)(Err(error.clone()));
+        }
+    }
+}
+
+fn spawn(name: &'static str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LogError> {
+    let builder = std::thread::Builder::new().name(format!("busway-{name}"));
+    builder.spawn(run).map_err(|_| LogError::Stopped { thread: name })
+}

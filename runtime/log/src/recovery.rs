@@ -1,0 +1,313 @@
+//! Opening a folder: from the bytes on disk to a state, or to a refusal.
+//!
+//! Rules:
+//! - frames are followed from segment to segment until one is not intact or does not follow;
+//! - if any frame that survived behind that place proves that more had been synced, the log is *damaged* and refused
+//!   with file and offset, and nothing is changed;
+//! - otherwise what lies behind was never acknowledged as synced and is *truncated*;
+//! - what is kept but not proven to be synced is written again and synced before anybody relies on it: it may have been
+//!   read from a cache that the disk never got;
+//! - the state is that of the newest complete checkpoint plus all transactions after it.
+//!
+//! All kept segments are read completely, which is what finds damage and builds the index of events.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::checkpoint::{Assembly, SliceHeader};
+use crate::codec::{decode_txn, kind};
+use crate::error::{LogError, Position};
+use crate::folder::Folder;
+use crate::frame::Frame;
+use crate::fs::Fs;
+use crate::log::LogPlace;
+use crate::rotate::create_segment;
+use crate::segment::Segment;
+use crate::shared::Mark;
+use crate::spare::Spares;
+use crate::state::State;
+use crate::walk::{WALK_PIECE, WalkEnd, malformed, remains, walk};
+use crate::wire::Reader;
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments read.
+    pub segments: usize,
+    /// Bytes of records read.
+    pub bytes: u64,
+    /// Transactions found.
+    pub transactions: u64,
+    /// Transactions applied on top of the checkpoint.
+    pub replayed: u64,
+    /// The last transaction that the checkpoint covers; none when the log was replayed from its beginning.
+    pub checkpoint: Option<u64>,
+    /// What was cut off, if anything was.
+    pub truncated: Option<Truncation>,
+    /// Bytes written again because nothing proved them to be on the disk.
+    pub rewritten: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// What recovery cut off: writes that a crash interrupted. Nothing of it had been acknowledged as synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Truncation {
+    /// Which file.
+    pub file: std::path::PathBuf,
+    /// From where on.
+    pub at: u64,
+    /// How many bytes of remains, as far as they can be told.
+    pub bytes: u64,
+}
+
+/// What the log goes on with.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) end: WalkEnd,
+    pub(crate) state: State,
+    pub(crate) mark: Option<Mark>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// A checkpoint found in the log.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    /// The segment's place in the list, and the first slice's in the segment.
+    first: (usize, u64),
+    covers: u64,
+    /// The index of the slice that comes next.
+    next: u64,
+}
+
+#[derive(Debug, Default)]
+struct Checkpoints {
+    current: Option<Found>,
+    complete: Option<Found>,
+}
+
+impl Checkpoints {
+    fn see(&mut self, segment: usize, at: u64, header: SliceHeader) {
+        let SliceHeader { covers, index, last } = header;
+        if index == 0 {
+            self.current = Some(Found { first: (segment, at), covers, next: 0 });
+        }
+        match self.current.take() {
+            Some(found) if found.covers == covers && found.next == index => {
+                let found = Found { next: index + 1, ..found };
+                *(if last { &mut self.complete } else { &mut self.current }) = Some(found);
+            }
+            // Slices of a checkpoint whose beginning is gone.
+            _ => {}
+        }
+    }
+}
+
+/// Reads a folder that is already ours.
+pub(crate) fn recover(
+    fs: &dyn Fs,
+    place: &LogPlace<'_>,
+    folder: &Folder,
+    spares: &Spares,
+) -> Result<Recovery, LogError> {
+    if folder.segments.is_empty() {
+        return begin(fs, place, spares);
+    }
+    let open = |name: &String| Ok(Arc::new(Segment::open(fs, place.dir.join(name))?));
+    let mut segments = folder.segments.iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
+    let mut checkpoints = Checkpoints::default();
+    let mut report = RecoveryReport { segments: segments.len(), ..RecoveryReport::default() };
+    let (stop, end) = follow(&segments, &mut checkpoints, &mut report)?;
+    let behind = look_behind(&segments, stop, &end)?;
+    let state = replay(&segments[..=stop], checkpoints.complete, &mut report)?;
+    let mark = checkpoints
+        .complete
+        .map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
+    // From here on the folder is changed.
+    for segment in segments.drain(stop + 1..).rev() {
+        fs.remove(&segment.path).map_err(|e| LogError::io("removing", &segment.path, e))?;
+        fs.sync_dir(place.dir).map_err(|e| LogError::io("syncing", place.dir, e))?;
+    }
+    report.truncated = behind;
+    report.rewritten = rewrite(&segments, &end, report.truncated.is_some())?;
+    Ok(Recovery { segments, end, state, mark, report })
+}
+
+/// A new log.
+fn begin(fs: &dyn Fs, place: &LogPlace<'_>, spares: &Spares) -> Result<Recovery, LogError> {
+    let options = place.options;
+    let spare = spares.make_now(options.first_segment_bytes.min(options.segment_bytes))?;
+    let first = Position { seq: 1, offset: 0 };
+    let segment = create_segment(fs, place.dir, spare, first, (1, options.seed), 0)?;
+    let end = WalkEnd { at: segment.end(), chain: 0, next_seq: 1, next_offset: 0, proven: 0, txns: 0 };
+    let report = RecoveryReport { segments: 1, ..RecoveryReport::default() };
+    Ok(Recovery { segments: vec![Arc::new(segment)], end, state: State::default(), mark: None, report })
+}
+
+/// Follows the chain of frames; gives the segment in which it ends and how.
+fn follow(
+    segments: &[Arc<Segment>],
+    checkpoints: &mut Checkpoints,
+    report: &mut RecoveryReport,
+) -> Result<(usize, WalkEnd), LogError> {
+    let mut proven = 0;
+    let mut last = None;
+    for (i, segment) in segments.iter().enumerate() {
+        let size = segment.file.size().map_err(|e| segment.io("looking at", e))?;
+        let mut end = walk(segment, size, &mut |frame| {
+            if frame.kind() == kind::CHECKPOINT {
+                let header = SliceHeader::take(&mut Reader::new(frame.body()));
+                checkpoints.see(i, frame.at, header.map_err(|e| malformed(segment, frame, e))?);
+            } else if frame.kind() == kind::TXN
+                && let Some((first, _)) =
+                    crate::codec::events_in(frame.body()).map_err(|e| malformed(segment, frame, e))?
+            {
+                segment.note(first, frame.at);
+            }
+            Ok(())
+        })?;
+        proven = end.proven.max(proven);
+        end.proven = proven;
+        report.transactions += end.txns;
+        report.bytes += end.at;
+        segment.publish(end.at, end.next_seq, end.next_offset);
+        let follows = segments.get(i + 1).is_some_and(|next| {
+            let h = &next.header;
+            (h.first_seq, h.first_offset, h.chain) == (end.next_seq, end.next_offset, end.chain)
+        });
+        last = Some((i, end));
+        if !follows {
+            break;
+        }
+    }
+    last.ok_or(LogError::Closed)
+}
+
+/// Decides whether what lies behind the end of the chain is truncated or means damage.
+fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<Option<Truncation>, LogError> {
+    let here = &segments[stop];
+    let found = remains(here, end.at)?;
+    let mut proven = end.proven.max(found.proven);
+    let mut bytes = found.end.map_or(0, |to| to - end.at);
+    for segment in &segments[stop + 1..] {
+        let size = segment.file.size().map_err(|e| segment.io("looking at", e))?;
+        let walked = walk(segment, size, &mut |_| Ok(()))?;
+        proven = proven.max(walked.proven).max(remains(segment, walked.at)?.proven);
+        bytes += walked.at;
+    }
+    if end.next_seq <= proven {
+        let what =
+            format!("record {} is missing or broken, and was safely stored (as all up to {proven})", end.next_seq);
+        return Err(LogError::damaged(&here.path, end.at, what));
+    }
+    Ok((bytes > 0).then(|| Truncation { file: here.path.clone(), at: end.at, bytes }))
+}
+
+/// The state after the last transaction.
+fn replay(segments: &[Arc<Segment>], found: Option<Found>, report: &mut RecoveryReport) -> Result<State, LogError> {
+    let first = &segments[0];
+    let mut state = match found {
+        Some(found) => {
+            report.checkpoint = Some(found.covers);
+            assemble(segments, found)?
+        }
+        None => State::default(),
+    };
+    if first.header.first_seq > state.next_seq {
+        let what = "the records before it were released and no complete checkpoint is left";
+        return Err(LogError::damaged(&first.path, 0, what));
+    }
+    for segment in segments.iter().filter(|s| s.next_seq() > state.next_seq).collect::<Vec<_>>() {
+        walk(segment, segment.end(), &mut |frame| {
+            if frame.kind() == kind::TXN && frame.header.seq >= state.next_seq {
+                let txn = decode_txn(frame.body(), frame.header.seq, state.next_offset);
+                state.apply(&txn.map_err(|e| malformed(segment, frame, e))?);
+                report.replayed += 1;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(state)
+}
+
+fn assemble(segments: &[Arc<Segment>], found: Found) -> Result<State, LogError> {
+    let mut assembly = Assembly::new(found.covers);
+    let (from, at) = found.first;
+    let mut next = 0;
+    for (i, segment) in segments.iter().enumerate().skip(from) {
+        walk(segment, segment.end(), &mut |frame: &Frame| {
+            if frame.kind() == kind::CHECKPOINT && next < found.next && (i > from || frame.at >= at) {
+                let mut body = Reader::new(frame.body());
+                let added = SliceHeader::take(&mut body).and_then(|_| assembly.add(body));
+                added.map_err(|e| malformed(segment, frame, e))?;
+                next += 1;
+            }
+            Ok(())
+        })?;
+        if next == found.next {
+            break;
+        }
+    }
+    Ok(assembly.finish())
+}
+
+/// Writes again what is not proven to be synced, and zeros over what was truncated.
+fn rewrite(segments: &[Arc<Segment>], end: &WalkEnd, truncated: bool) -> Result<u64, LogError> {
+    let mut rewritten = 0;
+    let last = segments.len() - 1;
+    for (i, segment) in segments.iter().enumerate() {
+        // What follows the last transaction in a segment is proven by nothing, unless a later segment was begun, which
+        // happens only after a sync; but that does not hold when syncs are turned off.
+        if i < last && segment.next_seq() <= end.proven + 1 {
+            segment.settled.store(true, Ordering::Release);
+            continue;
+        }
+        let mut from = crate::segment::HEADER_BYTES as u64;
+        walk(segment, segment.end(), &mut |frame| {
+            if frame.kind() == kind::TXN && frame.header.seq <= end.proven {
+                from = frame.end();
+            }
+            Ok(())
+        })?;
+        let to = segment.end();
+        copy_onto_itself(segment, from, to)?;
+        rewritten += to - from;
+        if i == last && truncated {
+            blank(segment, to)?;
+        }
+        segment.file.sync_data().map_err(|e| segment.io("syncing", e))?;
+        segment.settled.store(i < last, Ordering::Release);
+    }
+    Ok(rewritten)
+}
+
+fn copy_onto_itself(segment: &Segment, from: u64, to: u64) -> Result<(), LogError> {
+    let mut buffer = vec![0; WALK_PIECE.min((to - from) as usize)];
+    let mut at = from;
+    while at < to {
+        let piece = &mut buffer[..((to - at) as usize).min(WALK_PIECE)];
+        segment.file.read_at(piece, at).map_err(|e| segment.io("reading", e))?;
+        segment.file.write_all_at(piece, at).map_err(|e| segment.io("writing", e))?;
+        at += piece.len() as u64;
+    }
+    Ok(())
+}
+
+/// Zeros from `from` to the end of the file, where there are no zeros yet.
+fn blank(segment: &Segment, from: u64) -> Result<(), LogError> {
+    let size = segment.file.size().map_err(|e| segment.io("looking at", e))?;
+    let zeros = vec![0; WALK_PIECE];
+    let mut buffer = vec![0; WALK_PIECE];
+    let mut at = from;
+    while at < size {
+        let piece = &mut buffer[..((size - at) as usize).min(WALK_PIECE)];
+        segment.file.read_at(piece, at).map_err(|e| segment.io("reading", e))?;
+        if piece != &zeros[..piece.len()] {
+            segment.file.write_all_at(&zeros[..piece.len()], at).map_err(|e| segment.io("writing", e))?;
+        }
+        at += piece.len() as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! What the log's threads and its callers share.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::checkpoint::Slices;
+use crate::error::LogError;
+use crate::fs::Fs;
+use crate::lock;
+use crate::options::LogOptions;
+use crate::segment::Segment;
+use crate::spare::Spares;
+use crate::txn::Txn;
+
+/// Called once with what became of a submission.
+pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
+
+/// One submission.
+pub(crate) struct Job {
+    pub(crate) txns: Vec<Txn>,
+    pub(crate) bytes: usize,
+    /// Wants a sync even where the durability would wait.
+    pub(crate) sync: bool,
+    pub(crate) done: Done,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job").field("txns", &self.txns.len()).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// What waits for the committer. Bounded by its callers' byte permits; see [`Log::queued_bytes`](crate::Log).
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) jobs: VecDeque<Job>,
+    /// A finished checkpoint to be written.
+    pub(crate) slices: Option<Slices>,
+    /// Nothing is accepted any more.
+    pub(crate) closed: bool,
+    /// The committer sleeps and has to be woken.
+    pub(crate) waiting: bool,
+}
+
+/// The newest complete checkpoint in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The number of the last transaction that it covers.
+    pub(crate) covers: u64,
+    /// The epoch of the segment in which it begins.
+    pub(crate) epoch: u32,
+}
+
+/// What the log's threads and its callers share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) fs: Arc<dyn Fs>,
+    pub(crate) dir: PathBuf,
+    pub(crate) options: LogOptions,
+    /// Oldest first; never empty.
+    segments: RwLock<Vec<Arc<Segment>>>,
+    pub(crate) queue: Mutex<Queue>,
+    pub(crate) wake: Condvar,
+    pub(crate) written_offset: AtomicU64,
+    pub(crate) synced_offset: AtomicU64,
+    pub(crate) queued_bytes: AtomicUsize,
+    /// Why nothing can be written any more.
+    failed: OnceLock<LogError>,
+    pub(crate) checkpoint: Mutex<Option<Mark>>,
+    pub(crate) spares: Spares,
+    /// Writes of groups and syncs done, for figures and tests.
+    pub(crate) groups: AtomicU64,
+    pub(crate) syncs: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        options: LogOptions,
+        segments: Vec<Arc<Segment>>,
+        spares: Spares,
+        checkpoint: Option<Mark>,
+    ) -> Self {
+        let head = segments.last().map_or(0, |s| s.next_offset());
+        Self {
+            fs,
+            dir,
+            options,
+            segments: RwLock::new(segments),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            written_offset: AtomicU64::new(head),
+            synced_offset: AtomicU64::new(head),
+            queued_bytes: AtomicUsize::new(0),
+            failed: OnceLock::new(),
+            checkpoint: Mutex::new(checkpoint),
+            spares,
+            groups: AtomicU64::new(0),
+            syncs: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn segments(&self) -> RwLockReadGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn segments_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
+        self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the first failure; everything that waits or comes gets it.
+    pub(crate) fn fail(&self, error: &LogError) {
+        if self.failed.set(error.clone()).is_ok() {
+            tracing::error!(%error, "the log accepts nothing more");
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<&LogError> {
+        self.failed.get()
+    }
+
+    /// Puts a job into the queue; gives it back when the log is closed.
+    pub(crate) fn push(&self, job: Job) -> Result<(), Job> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(job);
+        }
+        self.queued_bytes.fetch_add(job.bytes, Ordering::Relaxed);
+        queue.jobs.push_back(job);
+        self.wake_committer(&mut queue);
+        Ok(())
+    }
+
+    /// Puts a finished checkpoint into the queue.
+    pub(crate) fn offer_slices(&self, slices: Slices) {
+        let mut queue = lock(&self.queue);
+        queue.slices = Some(slices);
+        self.wake_committer(&mut queue);
+    }
+
+    pub(crate) fn close_queue(&self) {
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        self.wake_committer(&mut queue);
+    }
+
+    fn wake_committer(&self, queue: &mut Queue) {
+        if std::mem::take(&mut queue.waiting) {
+            self.wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! Everything durable except the bodies of events in the log.
+//!
+//! Role: a pure value. [`State::apply`] is what the running node does with each transaction, what replay does with each
+//! record, and what the log's own copy does for its checkpoints; the three are the same function, so they agree.
+//!
+//! Invariants:
+//! - transactions are applied in order and once: one whose number is below `next_seq` changes nothing;
+//! - a subscription's cursor is at the lowest offset that is not known to be settled, parked, dead or not selected;
+//! - a parked event or dead letter is one or the other, never both;
+//! - byte totals are those of the contents.
+//!
+//! It decides nothing: what is parked until when, or given up, is in the transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use busway_types::{
+    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, ServiceName, SubId, SubscriptionState, Timestamp,
+};
+use bytes::Bytes;
+use rustc_hash::FxHashMap;
+
+use crate::ranges::OffsetSet;
+use crate::txn::{KvRecord, SettleRecord, SubChange, Txn};
+
+/// The durable state after a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The number of the next transaction; the first is 1.
+    pub next_seq: u64,
+    /// The offset of the next event.
+    pub next_offset: Offset,
+    /// The number of the next new subscription.
+    pub next_sub: u32,
+    /// The number of the next timer.
+    pub next_timer: u64,
+    /// Subscriptions, attached or not.
+    pub subs: BTreeMap<SubId, SubState>,
+    /// Key-value by service.
+    pub kv: FxHashMap<ServiceName, KvSpace>,
+    /// Events that wait for their time, by timer.
+    pub delayed: BTreeMap<u64, Arc<Event>>,
+    /// What the waiting events cost in memory ([`Event::cost`]).
+    pub delayed_bytes: usize,
+}
+
+/// One subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubState {
+    /// Its durable name.
+    pub name: String,
+    /// The service it belongs to.
+    pub service: ServiceName,
+    /// Since when no service is attached to it; none while one is.
+    pub detached_since: Option<Timestamp>,
+    /// Where it stands.
+    pub progress: Progress,
+}
+
+/// Where a subscription stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Every offset below is settled, parked, dead or not selected.
+    pub cursor: Offset,
+    /// Offsets above the cursor that are settled, parked or dead.
+    pub settled: OffsetSet,
+    /// Events that wait for their next attempt.
+    pub parked: BTreeMap<Offset, Parked>,
+    /// Events given up.
+    pub dead: BTreeMap<Offset, DeadLetter>,
+}
+
+/// The key-value entries of one service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvSpace {
+    /// The entries.
+    pub entries: FxHashMap<Box<str>, KvEntry>,
+    /// Bytes of all keys and values.
+    pub bytes: usize,
+}
+
+/// One key-value entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvEntry {
+    /// Its value.
+    pub value: Bytes,
+    /// The number of the transaction that wrote it.
+    pub version: KvVersion,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            next_seq: 1,
+            next_offset: 0,
+            next_sub: 0,
+            next_timer: 0,
+            subs: BTreeMap::new(),
+            kv: FxHashMap::default(),
+            delayed: BTreeMap::new(),
+            delayed_bytes: 0,
+        }
+    }
+}
+
+impl State {
+    /// Takes a transaction in. One that was taken in before changes nothing.
+    pub fn apply(&mut self, txn: &Txn) {
+        if txn.seq < self.next_seq {
+            return;
+        }
+        let Txn { seq, first_offset: _, events, settlement, kv, delayed, fired, subs } = txn;
+        self.next_seq = seq + 1;
+        if !events.is_empty() {
+            self.next_offset = txn.end_offset();
+        }
+        for change in subs {
+            self.change_sub(change);
+        }
+        if let Some(settlement) = settlement
+            && let Some(sub) = self.subs.get_mut(&settlement.sub)
+        {
+            sub.progress.settle(settlement);
+        }
+        for KvRecord { service, op } in kv {
+            self.write_kv(service, op, *seq);
+        }
+        for (timer, event) in delayed {
+            self.delay(*timer, event.clone());
+        }
+        for timer in fired {
+            if let Some(event) = self.delayed.remove(timer) {
+                self.delayed_bytes -= event.cost();
+            }
+        }
+    }
+
+    fn write_kv(&mut self, service: &ServiceName, op: &KvWrite, version: KvVersion) {
+        if !self.kv.contains_key(service) {
+            self.kv.insert(service.clone(), KvSpace::default());
+        }
+        let Some(space) = self.kv.get_mut(service) else { return };
+        space.write(op, version);
+        // A service without entries is as good as one that never had any, so that equal contents are equal states.
+        if space.entries.is_empty() {
+            self.kv.remove(service);
+        }
+    }
+
+    pub(crate) fn delay(&mut self, timer: u64, event: Arc<Event>) {
+        self.next_timer = self.next_timer.max(timer.saturating_add(1));
+        self.delayed_bytes += event.cost();
+        if let Some(before) = self.delayed.insert(timer, event) {
+            self.delayed_bytes -= before.cost();
+        }
+    }
+
+    fn change_sub(&mut self, change: &SubChange) {
+        match change {
+            SubChange::Created { id, name, service, cursor } => {
+                self.next_sub = self.next_sub.max(id.0.saturating_add(1));
+                let progress = Progress { cursor: *cursor, ..Progress::default() };
+                let (name, service) = (name.clone(), service.clone());
+                self.subs.insert(*id, SubState { name, service, detached_since: None, progress });
+            }
+            SubChange::Attached { id } => {
+                if let Some(sub) = self.subs.get_mut(id) {
+                    sub.detached_since = None;
+                }
+            }
+            SubChange::Detached { id, at } => {
+                if let Some(sub) = self.subs.get_mut(id) {
+                    sub.detached_since = Some(*at);
+                }
+            }
+            SubChange::Forgotten { id } => {
+                self.subs.remove(id);
+            }
+        }
+    }
+
+    /// The subscription of this name.
+    pub fn sub_named(&self, name: &str) -> Option<(SubId, &SubState)> {
+        self.subs.iter().find(|(_, sub)| sub.name == name).map(|(id, sub)| (*id, sub))
+    }
+
+    /// A key's value and version; none and 0 when it is absent.
+    pub fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<&Bytes>, KvVersion) {
+        match self.kv.get(service).and_then(|space| space.entries.get(key)) {
+            Some(entry) => (Some(&entry.value), entry.version),
+            None => (None, 0),
+        }
+    }
+
+    /// Bytes of a service's keys and values.
+    pub fn kv_bytes(&self, service: &ServiceName) -> usize {
+        self.kv.get(service).map_or(0, |space| space.bytes)
+    }
+
+    /// The lowest offset that a subscription, attached or not, may still need: everything below can be released.
+    pub fn needed_from(&self) -> Offset {
+        self.subs.values().map(|sub| sub.progress.needed_from()).min().unwrap_or(u64::MAX).min(self.next_offset)
+    }
+}
+
+impl Progress {
+    fn settle(&mut self, record: &SettleRecord) {
+        let SettleRecord { sub: _, cursor, acked, parked, dead, revived, dropped } = record;
+        // The cursor first: what it passes need not be noted one by one.
+        self.cursor = self.cursor.max(*cursor);
+        for offset in acked {
+            self.parked.remove(offset);
+            self.mark(*offset);
+        }
+        for parked in parked {
+            self.mark(parked.offset);
+            self.dead.remove(&parked.offset);
+            self.parked.insert(parked.offset, parked.clone());
+        }
+        for letter in dead {
+            self.mark(letter.offset);
+            self.parked.remove(&letter.offset);
+            self.dead.insert(letter.offset, letter.clone());
+        }
+        for offset in revived {
+            if self.dead.remove(offset).is_some() {
+                let again = Parked { offset: *offset, due: Some(Timestamp(0)), attempts: Vec::new() };
+                self.parked.insert(*offset, again);
+            }
+        }
+        for offset in dropped {
+            self.dead.remove(offset);
+        }
+        self.cursor = self.settled.advance(self.cursor);
+    }
+
+    fn mark(&mut self, offset: Offset) {
+        if offset >= self.cursor {
+            self.settled.insert(offset);
+        }
+    }
+
+    fn needed_from(&self) -> Offset {
+        let first = |kept: Option<&Offset>| kept.copied().unwrap_or(u64::MAX);
+        self.cursor.min(first(self.parked.keys().next())).min(first(self.dead.keys().next()))
+    }
+
+    /// The same as the plain value that engines hand out.
+    pub fn snapshot(&self) -> SubscriptionState {
+        SubscriptionState {
+            cursor: self.cursor,
+            settled: self.settled.iter().collect(),
+            parked: self.parked.values().cloned().collect(),
+            dead: self.dead.values().cloned().collect(),
+        }
+    }
+}
+
+impl KvSpace {
+    fn write(&mut self, op: &KvWrite, version: KvVersion) {
+        match op {
+            KvWrite::Set { key, value } => self.set(key, value.clone(), version),
+            KvWrite::Delete { key } => {
+                if let Some(entry) = self.entries.remove(key) {
+                    self.bytes -= key.len() + entry.value.len();
+                }
+            }
+            KvWrite::Increment { key, by } => {
+                let now = self.entries.get(key).and_then(|entry| decimal(&entry.value)).unwrap_or(0);
+                self.set(key, now.saturating_add(*by).to_string().into(), version);
+            }
+        }
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: Bytes, version: KvVersion) {
+        self.bytes += value.len();
+        if let Some(entry) = self.entries.get_mut(key) {
+            self.bytes -= entry.value.len();
+            *entry = KvEntry { value, version };
+        } else {
+            self.bytes += key.len();
+            self.entries.insert(key.into(), KvEntry { value, version });
+        }
+    }
+}
+
+/// The integer that an increment counts from; none when the value is not one (then it counts from 0).
+fn decimal(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use busway_types::{Attempt, DeadReason};
+
+    const SUB: SubId = SubId(0);
+
+    fn service() -> ServiceName {
+        "s".parse().expect("a name")
+    }
+
+    fn with_sub() -> State {
+        let mut state = State::default();
+        let created = SubChange::Created { id: SUB, name: "s".into(), service: service(), cursor: 0 };
+        state.apply(&Txn { seq: 1, subs: vec![created], ..Txn::default() });
+        state.next_offset = 100;
+        state
+    }
+
+    fn settle(state: &mut State, record: SettleRecord) {
+        let seq = state.next_seq;
+        state.apply(&Txn { seq, first_offset: 100, settlement: Some(record), ..Txn::default() });
+    }
+
+    fn progress(state: &State) -> SubscriptionState {
+        state.subs[&SUB].progress.snapshot()
+    }
+
+    fn parked(offset: Offset) -> Parked {
+        Parked { offset, due: Some(Timestamp(5)), attempts: vec![Attempt { time: Timestamp(4), error: "no".into() }] }
+    }
+
+    fn dead(offset: Offset) -> DeadLetter {
+        DeadLetter { offset, reason: DeadReason::Rejected, time: Timestamp(6), attempts: Vec::new() }
+    }
+
+    #[test]
+    fn the_cursor_passes_what_was_settled_out_of_order() {
+        let mut state = with_sub();
+        settle(&mut state, SettleRecord { acked: vec![1, 2, 5], ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state), SubscriptionState { settled: vec![1, 2, 5], ..SubscriptionState::default() });
+        settle(&mut state, SettleRecord { acked: vec![0], ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state), SubscriptionState { cursor: 3, settled: vec![5], ..SubscriptionState::default() });
+        settle(&mut state, SettleRecord { cursor: 5, ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state), SubscriptionState { cursor: 6, ..SubscriptionState::default() });
+        settle(&mut state, SettleRecord { cursor: 2, ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state).cursor, 6, "a cursor never moves back");
+    }
+
+    #[test]
+    fn an_event_is_parked_then_dead_then_parked_again_then_gone() {
+        let mut state = with_sub();
+        settle(&mut state, SettleRecord { cursor: 4, parked: vec![parked(3)], ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state).parked, vec![parked(3)]);
+        assert_eq!(state.needed_from(), 3);
+        settle(&mut state, SettleRecord { dead: vec![dead(3)], ..SettleRecord::of(SUB) });
+        assert_eq!((progress(&state).parked, progress(&state).dead), (vec![], vec![dead(3)]));
+        settle(&mut state, SettleRecord { revived: vec![3], ..SettleRecord::of(SUB) });
+        let again = Parked { offset: 3, due: Some(Timestamp(0)), attempts: vec![] };
+        assert_eq!((progress(&state).parked, progress(&state).dead), (vec![again], vec![]));
+        settle(&mut state, SettleRecord { acked: vec![3], ..SettleRecord::of(SUB) });
+        assert_eq!(progress(&state), SubscriptionState { cursor: 4, ..SubscriptionState::default() });
+        assert_eq!(state.needed_from(), 4);
+    }
+
+    #[test]
+    fn only_what_is_dead_is_revived_or_dropped() {
+        let mut state = with_sub();
+        settle(&mut state, SettleRecord { cursor: 9, dead: vec![dead(7), dead(8)], ..SettleRecord::of(SUB) });
+        settle(&mut state, SettleRecord { revived: vec![1], dropped: vec![7, 2], ..SettleRecord::of(SUB) });
+        assert_eq!((progress(&state).parked, progress(&state).dead), (vec![], vec![dead(8)]));
+    }
+
+    #[test]
+    fn key_value_keeps_versions_and_totals() {
+        let mut state = State::default();
+        let write = |state: &mut State, op| {
+            let seq = state.next_seq;
+            state.apply(&Txn { seq, kv: vec![KvRecord { service: service(), op }], ..Txn::default() });
+        };
+        write(&mut state, KvWrite::Set { key: "k".into(), value: Bytes::from_static(b"41") });
+        assert_eq!(state.kv_get(&service(), "k"), (Some(&Bytes::from_static(b"41")), 1));
+        write(&mut state, KvWrite::Increment { key: "k".into(), by: 59 });
+        assert_eq!(state.kv_get(&service(), "k"), (Some(&Bytes::from_static(b"100")), 2));
+        assert_eq!(state.kv_bytes(&service()), 4);
+        write(&mut state, KvWrite::Increment { key: "n".into(), by: i64::MIN });
+        write(&mut state, KvWrite::Increment { key: "n".into(), by: -1 });
+        assert_eq!(state.kv_get(&service(), "n").0, Some(&Bytes::from(i64::MIN.to_string())));
+        write(&mut state, KvWrite::Delete { key: "n".into() });
+        write(&mut state, KvWrite::Delete { key: "k".into() });
+        assert_eq!((state.kv_get(&service(), "k"), state.kv_bytes(&service())), ((None, 0), 0));
+    }
+
+    #[test]
+    fn a_transaction_counts_once() {
+        let mut state = State::default();
+        let op = KvWrite::Increment { key: "n".into(), by: 1 };
+        let txn = Txn { seq: 1, kv: vec![KvRecord { service: service(), op }], ..Txn::default() };
+        state.apply(&txn);
+        let once = state.clone();
+        state.apply(&txn);
+        assert_eq!(state, once);
+    }
+
+    #[test]
+    fn a_detached_subscription_still_holds_the_log_and_a_forgotten_one_does_not() {
+        let mut state = with_sub();
+        let apply = |state: &mut State, change| {
+            let seq = state.next_seq;
+            state.apply(&Txn { seq, first_offset: 100, subs: vec![change], ..Txn::default() });
+        };
+        apply(&mut state, SubChange::Detached { id: SUB, at: Timestamp(9) });
+        assert_eq!((state.needed_from(), state.subs[&SUB].detached_since), (0, Some(Timestamp(9))));
+        apply(&mut state, SubChange::Attached { id: SUB });
+        assert_eq!(state.subs[&SUB].detached_since, None);
+        apply(&mut state, SubChange::Forgotten { id: SUB });
+        assert_eq!((state.needed_from(), state.next_sub), (100, 1));
+    }
+}
