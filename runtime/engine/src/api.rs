@@ -46,6 +46,8 @@ pub trait Sink: Send + Sync {
     fn assigned(&self, partition: Partition, epoch: Epoch, head: Offset);
     /// Events were appended to an owned partition.
     fn appended(&self, partition: Partition, batch: Batch);
+    /// An event was accepted that is to be appended at `due`; the node calls [`Engine::tick`] then.
+    fn delayed(&self, partition: Partition, due: Timestamp);
     /// What became of a settlement.
     fn settled(&self, partition: Partition, settled: Settled);
     /// This node does not own `partition` any more; what is in flight is void.
@@ -186,6 +188,9 @@ pub trait Engine: Send + Sync {
 
     /// Writes key-value outside of a delivery (tasks); answers when it is safe.
     fn kv_write(&self, service: &ServiceName, writes: Vec<busway_types::KvWrite>) -> Answer<Result<(), EngineError>>;
+
+    /// Every event below this offset is as safe as the durability promises. Nothing at or above it may leave the process.
+    fn safe_head(&self) -> Offset;
 
     /// Answers when everything that was settled or published so far is safe.
     fn flush(&self) -> Answer<Result<(), EngineError>>;

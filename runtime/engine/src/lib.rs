@@ -4,8 +4,13 @@
 //! redelivery and order are not made here; see `busway-dispatch`.
 
 mod api;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod embedded;
 
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, Partition, ReadRequest,
     ReadResult, Room, Settled, Sink,
 };
+pub use busway_log::{Durability, Fs, RealFs};
+pub use embedded::{Embedded, Storage};

@@ -1,0 +1,528 @@
+//! The embedded engine: one partition, one owner, everything atomic, in memory or on disk.
+//!
+//! Role: [`Engine`] without a server. `memory:` keeps events only as long as somebody needs them; `file:DIR` writes every
+//! transaction to the segment log of `busway-log` and answers publishers once it is as safe as the durability says.
+//!
+//! ```text
+//!   publish / settle --lock--> number, apply to State, tail --> sink (dispatcher)
+//!                          \--> log thread: write, sync --> answers
+//! ```
+//!
+//! Invariants: transactions reach the log in the order of their numbers (both happen under the lock); whatever leaves the
+//! process waits for the log, the dispatcher does not.
+
+mod core;
+mod kept;
+mod recent;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use busway_log::{Durability, Fs, Log, LogError, LogOptions, State, SubChange};
+use busway_types::{
+    Clock, Event, EventId, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement, StartAt,
+    SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use self::core::{Core, Sequenced};
+use crate::{
+    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, Partition, ReadRequest,
+    ReadResult, Room, Settled, Sink,
+};
+
+/// How long the position of a subscription without a service is kept.
+const DETACHED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often what nobody needs is looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(1);
+
+/// Where the embedded engine keeps its log.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// Nowhere: events live as long as the process.
+    Memory,
+    /// In a folder, which is created when it is missing.
+    Disk {
+        /// The folder.
+        dir: PathBuf,
+        /// When a publisher is told that its event is safe.
+        durability: Durability,
+    },
+}
+
+/// The engine of `memory:` and `file:DIR`.
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    core: Mutex<Core>,
+    log: Option<Log>,
+    sink: OnceLock<Arc<dyn Sink>>,
+    clock: Arc<dyn Clock>,
+    limits: Limits,
+    closed: AtomicBool,
+    epoch: Epoch,
+    tidied_at: AtomicU64,
+    description: String,
+    /// Whether safe means synced to disk, not only written.
+    synced: bool,
+}
+
+impl Embedded {
+    /// Opens the engine; recovers what is in the folder when there is one.
+    pub fn open(
+        storage: &Storage,
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Result<Self, EngineError> {
+        let (state, log, description) = match storage {
+            Storage::Memory => (State::default(), None, "memory: (events are lost when the process ends)".to_owned()),
+            Storage::Disk { dir, durability } => {
+                let (log, recovered) = open_log(dir, durability.clone(), fs)?;
+                (recovered.state, Some(log), format!("file:{}", dir.display()))
+            }
+        };
+        let core = Core::new(state, &limits, log.is_none());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                core: Mutex::new(core),
+                log,
+                sink: OnceLock::new(),
+                clock,
+                limits,
+                closed: AtomicBool::new(false),
+                epoch: 1,
+                tidied_at: AtomicU64::new(0),
+                description,
+                synced: matches!(storage, Storage::Disk { durability: Durability::Sync, .. }),
+            }),
+        })
+    }
+}
+
+fn open_log(dir: &Path, durability: Durability, fs: Arc<dyn Fs>) -> Result<(Log, busway_log::Recovered), EngineError> {
+    let options = LogOptions { durability, ..LogOptions::default() };
+    let (log, recovered) = Log::open(fs, dir, options).map_err(|e| EngineError::Refused(render(&e)))?;
+    tracing::info!(report = ?recovered.report, "opened the log");
+    Ok((log, recovered))
+}
+
+/// An error with its causes on one line.
+fn render(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn failed(error: &LogError) -> EngineError {
+    EngineError::Failed(render(error))
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, partition: Partition, epoch: Epoch) -> Result<(), EngineError> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(EngineError::Closed);
+        }
+        if partition != 0 || epoch != self.epoch {
+            return Err(EngineError::Stale { partition, epoch });
+        }
+        Ok(())
+    }
+
+    /// Hands a numbered transaction to the dispatcher and to the log. Called with the lock held, which keeps the order.
+    fn hand_on(self: &Arc<Self>, sequenced: Sequenced, done: Option<oneshot::Sender<Result<(), EngineError>>>) {
+        let Sequenced { txn, batch } = sequenced;
+        if let Some(sink) = self.sink.get() {
+            if let Some(batch) = batch {
+                sink.appended(0, batch);
+            }
+            if let Some(due) = txn.delayed.iter().filter_map(|(_, event)| event.not_before).min() {
+                sink.delayed(0, due);
+            }
+        }
+        let Some(log) = &self.log else {
+            if let Some(done) = done {
+                let _ = done.send(Ok(()));
+            }
+            return;
+        };
+        let shared = Arc::clone(self);
+        log.submit(
+            vec![txn],
+            Box::new(move |result| {
+                let result = result.map_err(|error| failed(&error));
+                if let Err(error) = &result {
+                    shared.fail(error);
+                }
+                if let Some(done) = done {
+                    let _ = done.send(result);
+                }
+            }),
+        );
+    }
+
+    fn fail(&self, error: &EngineError) {
+        if !self.closed.swap(true, Ordering::AcqRel)
+            && let Some(sink) = self.sink.get()
+        {
+            sink.failed(error.clone());
+        }
+    }
+
+    /// The future of an answer that comes when the log has done its part.
+    fn answer<T: Send + 'static>(
+        value: T,
+        done: oneshot::Receiver<Result<(), EngineError>>,
+    ) -> Answer<Result<T, EngineError>> {
+        Box::pin(async move {
+            match done.await {
+                Ok(Ok(())) => Ok(value),
+                Ok(Err(error)) => Err(error),
+                Err(_) => Err(EngineError::Closed),
+            }
+        })
+    }
+
+    /// Once a second: releases subscriptions that nobody came back for, and frees log segments that nobody needs, keeping
+    /// a quarter of the allowed space as history.
+    fn tidy(self: &Arc<Self>, core: &mut Core, now: Timestamp) -> Result<(), EngineError> {
+        let last = Timestamp(self.tidied_at.load(Ordering::Relaxed));
+        if now.since(last) < TIDY_EVERY {
+            return Ok(());
+        }
+        self.tidied_at.store(now.0, Ordering::Relaxed);
+        self.expire_detached(core, now);
+        let Some(log) = &self.log else { return Ok(()) };
+        if log.bytes() > self.limits.disk_bytes / 4 {
+            log.release_before(core.state.needed_from()).map_err(|e| failed(&e))?;
+        }
+        Ok(())
+    }
+
+    /// Releases subscriptions that nobody came back for.
+    fn expire_detached(self: &Arc<Self>, core: &mut Core, now: Timestamp) {
+        let expired: Vec<SubId> = core
+            .state
+            .subs
+            .iter()
+            .filter(|(_, sub)| sub.detached_since.is_some_and(|since| now.since(since) >= DETACHED_FOR))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            self.forget_locked(core, id);
+        }
+    }
+
+    fn forget_locked(self: &Arc<Self>, core: &mut Core, id: SubId) {
+        if let (Some(kept), Some(sub)) = (&mut core.kept, core.state.subs.get(&id)) {
+            for &offset in sub.progress.parked.keys().chain(sub.progress.dead.keys()) {
+                kept.release(offset);
+            }
+        }
+        self.change_sub(core, SubChange::Forgotten { id });
+    }
+
+    fn change_sub(self: &Arc<Self>, core: &mut Core, change: SubChange) {
+        let mut txn = core.blank();
+        txn.subs.push(change);
+        let sequenced = core.sequence(txn);
+        self.hand_on(sequenced, None);
+    }
+}
+
+impl Engine for Embedded {
+    fn capabilities(&self) -> Capabilities {
+        let durable = self.shared.log.is_some();
+        Capabilities { durable, transactional: true, key_value: true, replay: durable, delay: true }
+    }
+
+    fn start(&self, sink: Arc<dyn Sink>) -> Result<(), EngineError> {
+        let head = self.shared.lock().state.next_offset;
+        if self.shared.sink.set(Arc::clone(&sink)).is_err() {
+            return Err(EngineError::Refused("the engine was started twice".to_owned()));
+        }
+        sink.assigned(0, self.shared.epoch, head);
+        Ok(())
+    }
+
+    fn publish(&self, events: Vec<Arc<Event>>) -> Answer<Result<Vec<Receipt>, EngineError>> {
+        let shared = &self.shared;
+        if shared.closed.load(Ordering::Acquire) {
+            return Box::pin(std::future::ready(Err(EngineError::Closed)));
+        }
+        let now = shared.clock.now();
+        let mut core = shared.lock();
+        let (sequenced, receipts) = match core.publish(events, now, &shared.limits) {
+            Ok(done) => done,
+            Err(error) => return Box::pin(std::future::ready(Err(error))),
+        };
+        if shared.log.is_none() {
+            shared.hand_on(sequenced, None);
+            return Box::pin(std::future::ready(Ok(receipts)));
+        }
+        let (done, safe) = oneshot::channel();
+        shared.hand_on(sequenced, Some(done));
+        drop(core);
+        Shared::answer(receipts, safe)
+    }
+
+    fn room(&self) -> Room {
+        let (used, allowed) = match &self.shared.log {
+            Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
+            None => (self.shared.lock().kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
+        };
+        if used >= allowed / 10 * 9 {
+            Room::NoTransactions
+        } else if used >= allowed / 10 * 8 {
+            Room::NoPublishers
+        } else {
+            Room::Enough
+        }
+    }
+
+    fn subscribe(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        spec: &SubscriptionSpec,
+    ) -> Result<(SubId, SubscriptionState), EngineError> {
+        self.shared.check(partition, epoch)?;
+        let mut core = self.shared.lock();
+        let known = core.state.sub_named(&spec.name).map(|(id, sub)| (id, sub.detached_since));
+        let id = match known {
+            Some((id, None)) => id,
+            Some((id, Some(_))) => {
+                self.shared.change_sub(&mut core, SubChange::Attached { id });
+                id
+            }
+            None => {
+                let id = SubId(core.state.next_sub);
+                let cursor = match spec.start {
+                    StartAt::Now => core.state.next_offset,
+                    StartAt::Start => self.oldest(&core),
+                };
+                let (name, service) = (spec.name.clone(), spec.service.clone());
+                self.shared.change_sub(&mut core, SubChange::Created { id, name, service, cursor });
+                id
+            }
+        };
+        let state = core.state.subs.get(&id).map(|sub| sub.progress.snapshot()).unwrap_or_default();
+        Ok((id, state))
+    }
+
+    fn detach(&self, partition: Partition, epoch: Epoch, sub: SubId, now: Timestamp) -> Result<(), EngineError> {
+        self.shared.check(partition, epoch)?;
+        let mut core = self.shared.lock();
+        self.shared.change_sub(&mut core, SubChange::Detached { id: sub, at: now });
+        Ok(())
+    }
+
+    fn forget(&self, name: &str) -> Result<bool, EngineError> {
+        self.shared.check(0, self.shared.epoch)?;
+        let mut core = self.shared.lock();
+        let found = core.state.subs.iter().find(|(_, sub)| sub.name == name && sub.detached_since.is_some());
+        let Some(id) = found.map(|(id, _)| *id) else { return Ok(false) };
+        self.shared.forget_locked(&mut core, id);
+        Ok(true)
+    }
+
+    fn settle(&self, partition: Partition, epoch: Epoch, settlement: Settlement) -> Result<(), EngineError> {
+        self.shared.check(partition, epoch)?;
+        let now = self.shared.clock.now();
+        let token = settlement.token;
+        let conflicts = {
+            let mut core = self.shared.lock();
+            let Some(sub) = core.state.subs.get(&settlement.sub) else {
+                return Err(EngineError::Refused(format!("subscription {} is not known", settlement.sub.0)));
+            };
+            let service = sub.service.clone();
+            let (sequenced, conflicts) = core.settle(settlement, &service, now);
+            self.shared.hand_on(sequenced, None);
+            conflicts
+        };
+        if let Some(sink) = self.shared.sink.get() {
+            sink.settled(partition, Settled { token, conflicts });
+        }
+        Ok(())
+    }
+
+    fn advance(&self, partition: Partition, epoch: Epoch, sub: SubId, cursor: Offset) {
+        if self.shared.check(partition, epoch).is_err() {
+            return;
+        }
+        let mut core = self.shared.lock();
+        let mut txn = core.blank();
+        txn.settlement = Some(busway_log::SettleRecord { cursor, ..busway_log::SettleRecord::of(sub) });
+        let sequenced = core.sequence(txn);
+        self.shared.hand_on(sequenced, None);
+    }
+
+    fn read(&self, partition: Partition, request: &ReadRequest) -> Result<ReadResult, EngineError> {
+        self.shared.check(partition, self.shared.epoch)?;
+        {
+            let core = self.shared.lock();
+            let end = core.state.next_offset;
+            let oldest = core.recent.oldest().unwrap_or(end);
+            if request.from >= oldest || self.shared.log.is_none() {
+                return Ok(core.recent.read(request, end));
+            }
+        }
+        let Some(log) = &self.shared.log else { return Ok(ReadResult::default()) };
+        let select =
+            |event: &Event| request.patterns.is_empty() || request.patterns.iter().any(|p| p.matches(&event.topic));
+        let (events, next) = log
+            .read(request.from, &select, request.max_events, request.max_bytes)
+            .map_err(|error| EngineError::Refused(render(&error)))?;
+        Ok(ReadResult { events, next })
+    }
+
+    fn fetch(&self, partition: Partition, offsets: &[Offset]) -> Result<Vec<Logged>, EngineError> {
+        self.shared.check(partition, self.shared.epoch)?;
+        let mut found = Vec::with_capacity(offsets.len());
+        let mut missing = Vec::new();
+        {
+            let core = self.shared.lock();
+            for &offset in offsets {
+                let kept = core.kept.as_ref().and_then(|kept| kept.get(offset));
+                match kept.or_else(|| core.recent.get(offset)) {
+                    Some(event) => found.push(event),
+                    None => missing.push(offset),
+                }
+            }
+        }
+        if let (Some(log), false) = (&self.shared.log, missing.is_empty()) {
+            found.extend(log.fetch(&missing).map_err(|error| EngineError::Refused(render(&error)))?);
+            found.sort_by_key(|event| event.offset);
+        }
+        Ok(found)
+    }
+
+    fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>, EngineError> {
+        self.shared.check(0, self.shared.epoch)?;
+        let mut core = self.shared.lock();
+        if let Some(fired) = core.fire(now) {
+            self.shared.hand_on(fired, None);
+        }
+        self.shared.tidy(&mut core, now)?;
+        Ok(core.due.first().map(|(at, _)| *at))
+    }
+
+    fn subscriptions(&self) -> Vec<KnownSubscription> {
+        let core = self.shared.lock();
+        let known = core.state.subs.iter().map(|(id, sub)| KnownSubscription {
+            id: *id,
+            name: sub.name.clone(),
+            service: sub.service.clone(),
+            detached_since: sub.detached_since,
+            state: sub.progress.snapshot(),
+        });
+        known.collect()
+    }
+
+    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion) {
+        let core = self.shared.lock();
+        let (value, version) = core.state.kv_get(service, key);
+        (value.cloned(), version)
+    }
+
+    fn kv_bytes(&self, service: &ServiceName) -> usize {
+        self.shared.lock().state.kv_bytes(service)
+    }
+
+    fn kv_dump(&self, service: &ServiceName) -> BTreeMap<String, Bytes> {
+        let core = self.shared.lock();
+        let space = core.state.kv.get(service);
+        space.into_iter().flat_map(|s| &s.entries).map(|(key, entry)| (key.to_string(), entry.value.clone())).collect()
+    }
+
+    fn kv_write(&self, service: &ServiceName, writes: Vec<KvWrite>) -> Answer<Result<(), EngineError>> {
+        if let Err(error) = self.shared.check(0, self.shared.epoch) {
+            return Box::pin(std::future::ready(Err(error)));
+        }
+        let (done, safe) = oneshot::channel();
+        let mut core = self.shared.lock();
+        let sequenced = core.write(service, writes);
+        self.shared.hand_on(sequenced, Some(done));
+        drop(core);
+        Shared::answer((), safe)
+    }
+
+    fn safe_head(&self) -> Offset {
+        match &self.shared.log {
+            Some(log) if self.shared.synced => log.synced_offset(),
+            Some(log) => log.written_offset(),
+            None => self.shared.lock().state.next_offset,
+        }
+    }
+
+    fn flush(&self) -> Answer<Result<(), EngineError>> {
+        let (done, safe) = oneshot::channel();
+        let mut core = self.shared.lock();
+        let blank = core.blank();
+        let sequenced = core.sequence(blank);
+        self.shared.hand_on(sequenced, Some(done));
+        drop(core);
+        Shared::answer((), safe)
+    }
+
+    fn find(&self, id: EventId) -> Result<Option<Logged>, EngineError> {
+        {
+            let core = self.shared.lock();
+            let kept = core.kept.iter().flat_map(kept::Kept::iter).find(|logged| logged.event.id == id);
+            if let Some(found) = kept.or_else(|| core.recent.find(id)) {
+                return Ok(Some(found));
+            }
+        }
+        match &self.shared.log {
+            Some(log) => log.find(id).map_err(|error| EngineError::Refused(render(&error))),
+            None => Ok(None),
+        }
+    }
+
+    fn status(&self) -> EngineStatus {
+        let core = self.shared.lock();
+        EngineStatus {
+            description: self.shared.description.clone(),
+            oldest: self.oldest(&core),
+            head: core.state.next_offset,
+            bytes: self.shared.log.as_ref().map_or((core.recent.bytes() + core.kept_bytes()) as u64, Log::bytes),
+            delayed: core.due.len(),
+        }
+    }
+
+    fn close(&self) -> Result<(), EngineError> {
+        if self.shared.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        match &self.shared.log {
+            Some(log) => log.close().map_err(|error| failed(&error)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Embedded {
+    fn oldest(&self, core: &Core) -> Offset {
+        match &self.shared.log {
+            Some(log) => log.oldest(),
+            None => core.recent.oldest().unwrap_or(core.state.next_offset),
+        }
+    }
+}
