@@ -1,0 +1,22 @@
+//! What the end-to-end tests share: the guests, built and listed by this crate's build script.
+//!
+//! `programs`, `bad` and `services` have a constant per guest (`programs::ECHO` is the path of its component, `bad::*` is
+//! text for [`assemble`]); `foreach_program!` and `foreach_bad_component!` name them all.
+
+include!(concat!(env!("OUT_DIR"), "/guests.rs"));
+
+/// The binary of a component written as text.
+///
+/// # Panics
+/// When the text is not valid.
+pub fn assemble(text: &str) -> Vec<u8> {
+    match wat::parse_str(text) {
+        Ok(binary) => binary,
+        Err(error) => panic!("the component's text is not valid: {error}"),
+    }
+}
+
+/// The root of the repository.
+pub fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
