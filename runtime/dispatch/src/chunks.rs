@@ -202,11 +202,12 @@ impl Sub {
 
     /// Takes what a group has next, without a gap.
     fn collect_group(&mut self, key: u64, most: usize, items: &mut VecDeque<Item>, cx: &Cx<'_>) {
-        let horizon = self.outstanding.horizon();
         let Some(group) = self.groups.get_mut(key) else { return };
         if !group.queued {
             return;
         }
+        // What stands in front of a parked event goes on in any case: the subscription may be waiting for just that.
+        let horizon = if group.parked.is_some() { u64::MAX } else { self.outstanding.horizon() };
         if group.fresh_is_next()
             && let Some(first) = group.fresh.front()
             && first.seq >= horizon
@@ -266,12 +267,13 @@ impl Sub {
     }
 }
 
-/// Takes bodies as long as they are the group's next parked events without a gap.
+/// Takes bodies as long as they are the group's next parked events without a gap, and no event in hand is before them.
 fn take_bodies(group: &mut Group, most: usize, items: &mut VecDeque<Item>) {
     let Some(parked) = &mut group.parked else { return };
+    let end = group.fresh.front().map_or(u64::MAX, |item| item.offset);
     let mut at = 0;
     while items.len() < most
-        && parked.bodies.front().is_some_and(|item| parked.offsets.get(at) == Some(&item.offset))
+        && parked.bodies.front().is_some_and(|item| item.offset < end && parked.offsets.get(at) == Some(&item.offset))
         && let Some(item) = parked.bodies.pop_front()
     {
         items.push_back(item);

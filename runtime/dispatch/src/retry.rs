@@ -47,11 +47,7 @@ impl Sub {
                 Some(Body::Unknown) => {
                     self.parked.learn(offset, group);
                     if let Some(key) = group {
-                        let state = self.groups.entry(key);
-                        state.park(offset);
-                        if state.queued {
-                            self.retries.push_back(Ready::Group(key));
-                        }
+                        self.park_in_group(key, offset);
                     }
                 }
                 Some(Body::Wanted | Body::Asked) => {
@@ -83,10 +79,20 @@ impl Sub {
                 Ordering::Key => self.parked.put_unknown(offset, Some(now), Vec::new()),
                 Ordering::Strict => {
                     self.parked.put(offset, Some(now), Vec::new(), Some(STRICT_GROUP));
-                    self.groups.entry(STRICT_GROUP).park(offset);
+                    self.park_in_group(STRICT_GROUP, offset);
                     self.poke(STRICT_GROUP, now);
                 }
             }
+        }
+    }
+
+    /// Notes in its group an event that was not parked by a failure of the group's first. The group may be waiting in
+    /// the queue that stands still at the bound of parked events, so it gets a token in the other one as well.
+    fn park_in_group(&mut self, key: u64, offset: Offset) {
+        let group = self.groups.entry(key);
+        group.park(offset);
+        if group.queued {
+            self.retries.push_back(Ready::Group(key));
         }
     }
 

@@ -286,7 +286,8 @@ impl Sub {
                 group.fresh.push_back(item);
                 if !group.queued && group.busy == 0 && group.fresh_is_next() {
                     group.queued = true;
-                    self.ready.push_back(Ready::Group(key));
+                    let queue = if group.parked.is_some() { &mut self.retries } else { &mut self.ready };
+                    queue.push_back(Ready::Group(key));
                 }
             }
         }
