@@ -136,7 +136,9 @@ fn slices_of(state: &State, limit: usize) -> Slices {
         |_| {},
         std::iter::once(counters),
         |out, counters| {
-            counters.into_iter().for_each(|c| put_u64(out, c));
+            for counter in counters {
+                put_u64(out, counter);
+            }
         },
     );
     for (id, sub) in subs {
@@ -296,7 +298,9 @@ mod tests {
         #[test]
         fn states_survive_their_slices(txns in arbitrary::history(30), limit in 20_usize..400) {
             let mut state = State::default();
-            txns.iter().for_each(|txn| state.apply(txn));
+            for txn in &txns {
+                state.apply(txn);
+            }
             prop_assert_eq!(read_back(&slices_of(&state, limit)), state.clone());
             prop_assert_eq!(slices(&state).left.len(), 1);
         }

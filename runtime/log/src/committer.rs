@@ -115,7 +115,7 @@ impl Committer {
             checkpoint: Checkpointing::default(),
         };
         if end.proven < last {
-            committer.seal_at = committer.due(SEAL_AFTER);
+            committer.seal_at = Some(committer.due(SEAL_AFTER));
         }
         committer
     }
@@ -148,8 +148,9 @@ impl Committer {
         self.shared.options.clock.monotonic_ns()
     }
 
-    fn due(&self, after: Duration) -> Option<u64> {
-        Some(self.now().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX)))
+    /// The moment this long from now.
+    fn due(&self, after: Duration) -> u64 {
+        self.now().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// Waits for something to do. After a failure the only things left to do are to refuse and to close.
@@ -225,14 +226,14 @@ impl Committer {
             Durability::Interval(every) => match self.sync_at {
                 Some(at) if at <= self.now() => self.sync()?,
                 Some(_) => {}
-                None => self.sync_at = self.due(every).filter(|_| self.dirty),
+                None => self.sync_at = self.dirty.then(|| self.due(every)),
             },
             Durability::Memory => {}
         }
         if self.dirty {
             self.seal_at = None;
         } else if self.next_seq > before {
-            self.seal_at = self.due(SEAL_AFTER);
+            self.seal_at = Some(self.due(SEAL_AFTER));
         }
         Ok(())
     }
@@ -242,7 +243,7 @@ impl Committer {
         let now = self.now();
         if self.sync_at.is_some_and(|at| at <= now) {
             self.sync()?;
-            self.seal_at = self.due(SEAL_AFTER);
+            self.seal_at = Some(self.due(SEAL_AFTER));
         }
         if self.seal_at.is_some_and(|at| at <= now) && !self.dirty {
             self.seal()?;

@@ -4,7 +4,7 @@
 //! the files, in small synced steps so that the committer's own syncs do not queue behind a large one. Bounded: at most
 //! [`KEPT`] files are kept.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use crate::error::LogError;
@@ -115,12 +115,7 @@ impl Spares {
     }
 
     /// Keeps a file of the list of segments for another use, or removes it when enough are kept.
-    pub(crate) fn give_back(
-        &self,
-        path: &PathBuf,
-        file: Option<Arc<dyn FsFile>>,
-        capacity: u64,
-    ) -> Result<(), LogError> {
+    pub(crate) fn give_back(&self, path: &Path, file: Option<Arc<dyn FsFile>>, capacity: u64) -> Result<(), LogError> {
         let mut inner = lock(&self.inner);
         match file {
             Some(file) if inner.ready.len() < KEPT && !inner.stopped => {

@@ -169,12 +169,6 @@ pub(crate) fn remains(segment: &Segment, from: u64) -> Result<Remains, LogError>
     let mut found = Remains::default();
     let mut pieces = Pieces::new(&*segment.file, size, WALK_PIECE);
     let mut frames = Pieces::new(&*segment.file, size, 64 * 1024);
-    if let Some(header) = frames.header(from).map_err(io)?
-        && header.epoch == segment.header.seal.epoch
-        && header.plausible()
-    {
-        found.end = Some((from + header.total()).min(size));
-    }
     // Looks for the epoch, which is not zero, so that zeros are passed over quickly.
     let mut at = from + EPOCH_AT;
     while at + 4 <= size {
@@ -198,6 +192,14 @@ pub(crate) fn remains(segment: &Segment, from: u64) -> Result<Remains, LogError>
             }
         }
         at = next;
+    }
+    // Nothing intact is left: what stands there may say how long it was meant to be.
+    if found.end.is_none()
+        && let Some(header) = frames.header(from).map_err(io)?
+        && header.epoch == segment.header.seal.epoch
+        && header.plausible()
+    {
+        found.end = Some((from + header.total()).min(size));
     }
     Ok(found)
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use busway_types::{Causality, Event, EventId, Key, Offset, ServiceName, Timestamp, Topic};
+use busway_types::{Causality, Event, EventId, Header, Key, Offset, ServiceName, Timestamp, Topic};
 
 use super::parts::{put_time, take_time};
 use crate::wire::{Malformed, Reader, begin_length, end_length, put_bytes, put_u64};
@@ -129,7 +129,7 @@ fn optional_time(r: &mut Reader<'_>, present: bool) -> Result<Option<Timestamp>,
     if present { Ok(Some(take_time(r)?)) } else { Ok(None) }
 }
 
-fn take_headers(r: &mut Reader<'_>) -> Result<Vec<(Box<str>, Box<str>)>, Malformed> {
+fn take_headers(r: &mut Reader<'_>) -> Result<Vec<Header>, Malformed> {
     let count = r.count(2)?;
     if count == 0 {
         return Err(Malformed::Invalid("headers are announced and missing"));

@@ -18,7 +18,9 @@ pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
         let start = begin_section(out, tag::EVENTS);
         put_u64(out, *first_offset);
         put_u64(out, events.len() as u64);
-        events.iter().for_each(|event| put_event(out, event));
+        for event in events {
+            put_event(out, event);
+        }
         end_section(out, start);
     }
     if let Some(settlement) = settlement {
@@ -41,12 +43,16 @@ pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
     }
     if !fired.is_empty() {
         let start = begin_section(out, tag::FIRED);
-        fired.iter().for_each(|timer| put_u64(out, *timer));
+        for timer in fired {
+            put_u64(out, *timer);
+        }
         end_section(out, start);
     }
     if !subs.is_empty() {
         let start = begin_section(out, tag::SUBS);
-        subs.iter().for_each(|change| put_sub_change(out, change));
+        for change in subs {
+            put_sub_change(out, change);
+        }
         end_section(out, start);
     }
 }
@@ -139,9 +145,13 @@ fn put_settlement(out: &mut Vec<u8>, settlement: &SettleRecord) {
     put_u64(out, *cursor);
     put_offsets(out, acked);
     put_u64(out, parked.len() as u64);
-    parked.iter().for_each(|p| put_parked(out, p));
+    for p in parked {
+        put_parked(out, p);
+    }
     put_u64(out, dead.len() as u64);
-    dead.iter().for_each(|d| put_dead(out, d));
+    for d in dead {
+        put_dead(out, d);
+    }
     put_offsets(out, revived);
     put_offsets(out, dropped);
 }
