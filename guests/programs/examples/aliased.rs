@@ -4,7 +4,7 @@
 //!
 //! Without the SDK, because bindings that borrow allow the aliasing in safe Rust.
 
-#![expect(unsafe_code, missing_docs, reason = "what wit-bindgen generates")]
+#![expect(unsafe_code, missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 use busway::bus::producer::{Message, Refusal, publish, publish_many};
 use busway::bus::types::HeaderParam;

@@ -1,7 +1,7 @@
 //! A service without the SDK, to prove that `wit/bus.wit` suffices: publishes each event's data in upper case to
 //! `public.raw.out`.
 
-#![expect(unsafe_code, missing_docs, reason = "what wit-bindgen generates")]
+#![expect(unsafe_code, missing_docs, clippy::same_length_and_capacity, reason = "what wit-bindgen generates")]
 
 use busway::bus::producer::{Message, publish};
 use exports::busway::bus::handler::{Event, Failure, Guest};

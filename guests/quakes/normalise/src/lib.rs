@@ -4,7 +4,7 @@
 use busway_guest::{Event, Failure, Result, publish};
 use serde::{Deserialize, Serialize};
 
-/// The part of a GeoJSON feature that matters.
+/// The part of a feature that matters.
 #[derive(Deserialize)]
 struct Feature<'a> {
     id: &'a str,
