@@ -1,1 +1,40 @@
-//! busway.
+//! The host: the only crate that knows wasmtime.
+//!
+//! Role: loads components, ties them to services, and runs guest code on bounded lanes. What a guest does beyond
+//! computing goes through [`Bus`], which the embedder implements. This crate spawns no task, keeps no event, decides
+//! nothing about redelivery, and knows no engine.
+//!
+//! The way of a component: bytes -> [`Host::compile`] -> [`Compiled`] -> [`Compiled::link`] -> [`Linked`] ->
+//! [`Linked::lane`] -> [`Lane`] (or [`Linked::start_task`]).
+//!
+//! Invariants:
+//! - a guest never panics, stalls or exhausts the host: time, memory, threads, output and what a call may pass are bounded;
+//! - guests run on this crate's threads only, never on a runtime's workers;
+//! - an instance that trapped or timed out is never used again.
+
+mod bindings;
+mod cache;
+mod capability;
+mod compiled;
+mod epoch;
+mod floor;
+mod host;
+pub mod inspect;
+mod invoke;
+mod lane;
+mod linked;
+mod settings;
+mod slots;
+mod state;
+mod task;
+mod threads;
+mod wait;
+
+pub use capability::{Bus, Refusal, log_to_tracing};
+pub use compiled::{Compiled, LoadError};
+pub use host::{Compiling, Host, HostConfig, HostError, Progress};
+pub use inspect::{InspectError, Inspection, Problem};
+pub use lane::{Lane, LaneSettings, LaneSink, LaneStats, NotTaken};
+pub use linked::{LinkError, Linked};
+pub use settings::{FileGrant, Grants, Instancing, ServiceSettings};
+pub use task::{GuestError, TaskEnd, TaskHandle, TaskSettings};

@@ -1,0 +1,223 @@
+//! Running one chunk.
+//!
+//! Role: gives the deliveries of a chunk to a guest one after the other, each a transaction of its own, and decides
+//! which later ones are void: after a failure those of its key (all when strict, none when unordered), after a trap, a
+//! time-out or a full outbox the whole rest.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+
+use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome};
+
+use super::{LaneStats, Shared};
+use crate::bindings::{HeaderRef, header_refs};
+use crate::invoke::{Borrowed, Codec, answered, fault, raw};
+use crate::linked::Instance;
+use crate::settings::Instancing;
+use crate::state::{ChunkContext, Mode};
+
+/// Which deliveries of a chunk are void.
+struct Void<'c> {
+    ordering: Ordering,
+    keys: Vec<&'c Key>,
+    rest: bool,
+}
+
+impl<'c> Void<'c> {
+    fn contains(&self, event: &Event) -> bool {
+        self.rest || event.key.as_ref().is_some_and(|key| self.keys.contains(&key))
+    }
+
+    fn failed(&mut self, event: &'c Event) {
+        match (self.ordering, &event.key) {
+            (Ordering::Strict, _) => self.rest = true,
+            (Ordering::Key, Some(key)) => self.keys.push(key),
+            (Ordering::Key, None) | (Ordering::None, _) => {}
+        }
+    }
+}
+
+/// Runs a chunk to its end, or gives it back when there is no instance for it.
+pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: Chunk, unreported: &Arc<AtomicBool>) {
+    let host = &lane.linked.host.0;
+    let _running = host.ticker.run();
+    let clock = &lane.linked.service.clock;
+    let Chunk { id, sub, ordering, deliveries } = chunk;
+    let mut texts = vec![[0_u8; 36]; deliveries.len()];
+    let ids: Vec<&str> = texts.iter_mut().zip(&deliveries).map(|(text, d)| d.logged.event.id.encode(text)).collect();
+    let headers: Vec<Vec<HeaderRef<'_>>> = deliveries.iter().map(|d| header_refs(&d.logged.event)).collect();
+    let borrowed: Vec<_> = ids.iter().zip(&headers).map(|(id, headers)| Borrowed { id, headers }).collect();
+
+    let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
+    let mut void = Void { ordering, keys: Vec::new(), rest: false };
+    let now = clock.monotonic_ns();
+    let mut context = ChunkContext::new(id, sub, lane.sink.clone(), deliveries.len(), now, unreported.clone());
+    let per_event = lane.linked.service.settings.instances == Instancing::PerEvent;
+    let mut instance = idle;
+    let mut next = 0;
+    while next < deliveries.len() {
+        if void.contains(&deliveries[next].logged.event) {
+            context.results.push(skipped(&deliveries[next]));
+            tally.stats.skipped += 1;
+            next += 1;
+            continue;
+        }
+        let mut current = match instance.take() {
+            Some(instance) => instance,
+            None => match lane.linked.instantiate(&lane.stop, None) {
+                Ok(made) => {
+                    tally.made += 1;
+                    Box::new(made)
+                }
+                Err(why) => {
+                    lane.sink.instance_failed(&lane.linked.service.settings.name, &why.reason());
+                    if next == 0 {
+                        unreported.store(false, Atomic::Relaxed);
+                        lane.sink.lost(sub, id);
+                        return;
+                    }
+                    void.rest = true;
+                    continue;
+                }
+            },
+        };
+        let until = if per_event { next + 1 } else { deliveries.len() };
+        current.store.data_mut().chunk = Some(context);
+        let alive = run_on(&mut current, lane, &deliveries[next..until], &borrowed[next..until], &mut void, &mut tally);
+        let state = current.store.data_mut();
+        tally.stats.memory_bytes = tally.stats.memory_bytes.max(state.limiter.peak);
+        let Some(left) = state.chunk.take() else { return };
+        context = left;
+        next = until;
+        if alive && !per_event {
+            instance = Some(current);
+        } else {
+            tally.gone += 1;
+        }
+    }
+    // The instance goes back first, so that whoever acts on the report finds it.
+    if let Some(instance) = instance {
+        lane.keep(instance);
+    }
+    drop(tally);
+    context.report(true);
+}
+
+/// Gives deliveries to one instance. False when it must not be used again; then the rest is void.
+fn run_on<'c>(
+    instance: &mut Instance,
+    lane: &Shared,
+    deliveries: &'c [Delivery],
+    borrowed: &[Borrowed<'c>],
+    void: &mut Void<'c>,
+    tally: &mut Tally<'_>,
+) -> bool {
+    let linked = &lane.linked;
+    let most = linked.service.limits.outbox_bytes;
+    let store = &mut instance.store;
+    let typed = instance.handle.map(|handle| raw(handle, &mut *store));
+    let mut alive = true;
+    let mut began = store.data().meter.now();
+    store.set_epoch_deadline(1);
+    for (delivery, borrowed) in deliveries.iter().zip(borrowed) {
+        let event = &*delivery.logged.event;
+        if void.contains(event) {
+            push(store.data_mut(), skipped(delivery));
+            tally.stats.skipped += 1;
+            continue;
+        }
+        store.data_mut().begin_delivery(delivery.logged.event.clone(), delivery.attempt, began);
+        let answer = match &typed {
+            Some(Ok(typed)) => Codec::Raw(typed).call(store, linked.waits, event, *borrowed),
+            Some(Err(error)) => Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}"))),
+            None => Err(wasmtime::Error::msg("the component exports no handler")),
+        };
+        let state = store.data_mut();
+        let now = state.meter.now();
+        let busy_ns = state.meter.end(now);
+        let outcome = match answer {
+            Ok(result) => {
+                state.output.end();
+                answered(result)
+            }
+            Err(error) => {
+                alive = false;
+                void.rest = true;
+                fault(&error, state).into_outcome()
+            }
+        };
+        let effects = if outcome == Outcome::Acked {
+            state.acknowledge()
+        } else {
+            void.failed(event);
+            state.mode = Mode::Idle;
+            None
+        };
+        tally.count(&outcome, effects.as_ref().map_or(0, |effects| effects.publishes.len()), busy_ns);
+        if let Some(chunk) = &mut state.chunk {
+            void.rest |= chunk.outbox_bytes > most;
+            chunk.results.push(DeliveryResult { offset: delivery.logged.offset, outcome, effects, busy_ns });
+            if linked.waits {
+                // A call that waits outside cannot report for the chunk, so nothing is held back from it.
+                chunk.report(false);
+            } else {
+                chunk.report_if_long(now);
+            }
+        }
+        began = now;
+    }
+    alive
+}
+
+fn push(state: &mut crate::state::GuestState, result: DeliveryResult) {
+    if let Some(chunk) = &mut state.chunk {
+        chunk.results.push(result);
+    }
+}
+
+fn skipped(delivery: &Delivery) -> DeliveryResult {
+    DeliveryResult { offset: delivery.logged.offset, outcome: Outcome::Skipped, effects: None, busy_ns: 0 }
+}
+
+/// The figures of one chunk, added to the lane's when it ends.
+struct Tally<'l> {
+    lane: &'l Shared,
+    stats: LaneStats,
+    made: usize,
+    gone: usize,
+}
+
+impl Tally<'_> {
+    fn count(&mut self, outcome: &Outcome, published: usize, busy_ns: u64) {
+        let stats = &mut self.stats;
+        stats.busy_ns = stats.busy_ns.saturating_add(busy_ns);
+        stats.published += published as u64;
+        match outcome {
+            Outcome::Acked => stats.acked += 1,
+            Outcome::Retry { .. } => stats.retried += 1,
+            Outcome::Rejected { .. } => stats.rejected += 1,
+            Outcome::Trapped { .. } => stats.trapped += 1,
+            Outcome::TimedOut { .. } => stats.timed_out += 1,
+            Outcome::Skipped => stats.skipped += 1,
+        }
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        let mut state = self.lane.lock();
+        let sum = &mut state.stats;
+        let stats = &self.stats;
+        sum.instances = (sum.instances + self.made).saturating_sub(self.gone);
+        sum.instances_made += self.made as u64;
+        sum.memory_bytes = sum.memory_bytes.max(stats.memory_bytes);
+        sum.acked += stats.acked;
+        sum.retried += stats.retried;
+        sum.rejected += stats.rejected;
+        sum.trapped += stats.trapped;
+        sum.timed_out += stats.timed_out;
+        sum.skipped += stats.skipped;
+        sum.published += stats.published;
+        sum.busy_ns = sum.busy_ns.saturating_add(stats.busy_ns);
+    }
+}

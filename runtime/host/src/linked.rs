@@ -1,0 +1,198 @@
+//! A component tied to a service: everything it imports is found.
+//!
+//! Role: the check at load, and the maker of instances. A missing import is an error here, never later.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
+use wasmtime::{Engine, Store};
+
+use crate::capability::Bus;
+use crate::compiled::Compiled;
+use crate::host::Host;
+use crate::inspect::{Inspection, Problem};
+use crate::invoke::{Fault, drive, fault};
+use crate::settings::{Instancing, ServiceSettings};
+use crate::slots::Slots;
+use crate::state::{GuestState, Service, on_epoch};
+
+/// Resource handles of one instance at most, of all kinds together.
+const HANDLES: usize = 10_000;
+
+/// Bytes that one host call may make the host hold, beyond what one delivery may publish: the fixed part of records.
+const CALL_SLACK_BYTES: usize = 1024 * 1024;
+
+/// Why a component cannot be a service. Not worth retrying with the same component and settings.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Something it imports or exports does not fit; every such thing is listed.
+    #[error("{}", list(.problems))]
+    Unfit {
+        /// What does not fit.
+        problems: Vec<Problem>,
+    },
+    /// The engine refuses it for a reason that the inspection did not foresee.
+    #[error("the component cannot be linked: {reason}")]
+    Refused {
+        /// What the engine said.
+        reason: String,
+    },
+}
+
+impl LinkError {
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        false
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// A component that is ready to run as a service. Cheap to clone.
+#[derive(Clone)]
+pub struct Linked(pub(crate) Arc<LinkedInner>);
+
+pub(crate) struct LinkedInner {
+    pub(crate) host: Host,
+    pub(crate) service: Arc<Service>,
+    compiled: Compiled,
+    pre: InstancePre<GuestState>,
+    /// Before an instance is made on the pool's engine.
+    permits: Option<Arc<Slots>>,
+    /// Whether host calls may wait for something outside.
+    pub(crate) waits: bool,
+    pub(crate) handler: Option<Handler>,
+    pub(crate) run: Option<ComponentExportIndex>,
+}
+
+/// Where the exports of `handler` are.
+#[derive(Clone, Copy)]
+pub(crate) struct Handler {
+    pub(crate) subscriptions: ComponentExportIndex,
+    handle: ComponentExportIndex,
+}
+
+/// One instance with its store.
+pub(crate) struct Instance {
+    pub(crate) store: Store<GuestState>,
+    pub(crate) exports: wasmtime::component::Instance,
+    /// `handler.handle`; none in tasks.
+    pub(crate) handle: Option<Func>,
+    /// Released after the store is gone: fields are dropped in order.
+    _permit: Option<Permit>,
+}
+
+/// The right to one instance of the pool.
+struct Permit(Arc<Slots>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl fmt::Debug for Linked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Linked").field("settings", &self.0.service.settings).finish_non_exhaustive()
+    }
+}
+
+impl Compiled {
+    /// Ties the component to a service: finds everything it imports.
+    pub fn link(&self, host: &Host, settings: ServiceSettings, bus: Arc<dyn Bus>) -> Result<Linked, LinkError> {
+        let inspection = self.inspection();
+        if !inspection.problems.is_empty() {
+            return Err(LinkError::Unfit { problems: inspection.problems.clone() });
+        }
+        let waits = settings.grants.can_wait();
+        let pooled = match settings.instances {
+            Instancing::Reused => None,
+            Instancing::PerEvent => self.0.pooled(&host.0),
+        };
+        let (set, component, permits) = match pooled {
+            Some((pool, component)) => (&pool.set, component, Some(pool.permits.clone())),
+            None => (&host.0.demand, self.0.component.clone(), None),
+        };
+        let linker = if waits { &set.linkers.waiting } else { &set.linkers.sync };
+        let pre =
+            linker.instantiate_pre(&component).map_err(|error| LinkError::Refused { reason: format!("{error:#}") })?;
+        let export = |interface: &Option<String>, function: &str| {
+            let interface = component.get_export_index(None, interface.as_deref()?)?;
+            component.get_export_index(Some(&interface), function)
+        };
+        let handler = export(&inspection.handler, "handle")
+            .and_then(|handle| Some(Handler { handle, subscriptions: export(&inspection.handler, "subscriptions")? }));
+        let run = export(&inspection.task, "run");
+        let service = Service {
+            settings,
+            limits: host.0.config.limits.clone(),
+            bus,
+            clock: host.0.config.clock.clone(),
+            slots: host.0.slots.clone(),
+        };
+        let (host, compiled, service) = (host.clone(), self.clone(), Arc::new(service));
+        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, handler, run })))
+    }
+}
+
+impl Linked {
+    /// What the component produces, handles and needs.
+    pub fn inspection(&self) -> &Inspection {
+        self.0.compiled.inspection()
+    }
+
+    /// What the service is set to.
+    pub fn settings(&self) -> &ServiceSettings {
+        &self.0.service.settings
+    }
+}
+
+impl LinkedInner {
+    fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
+    /// Makes an instance, for a task if there are arguments, within the timeout. Must be called on a lane thread.
+    pub(crate) fn instantiate(&self, stop: &Arc<AtomicBool>, task: Option<Vec<String>>) -> Result<Instance, Fault> {
+        let permit = match &self.permits {
+            None => None,
+            Some(permits) => {
+                let stopped = || stop.load(std::sync::atomic::Ordering::Relaxed);
+                if !permits.acquire(&stopped) {
+                    return Err(Fault::Stopped);
+                }
+                Some(Permit(permits.clone()))
+            }
+        };
+        let is_task = task.is_some();
+        let state = GuestState::new(self.service.clone(), stop.clone(), task);
+        let meter = state.meter.clone();
+        let mut store = Store::new(self.engine(), state);
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_callback(on_epoch);
+        store.set_epoch_deadline(1);
+        let limits = &self.service.limits;
+        store.set_hostcall_fuel(limits.outbox_bytes.max(limits.event_bytes).saturating_add(CALL_SLACK_BYTES));
+        store.set_max_component_handles(HANDLES);
+        meter.begin(meter.now(), Some(self.service.settings.timeout));
+        let made = if self.waits {
+            drive(&meter, self.pre.instantiate_async(&mut store))
+        } else {
+            self.pre.instantiate(&mut store)
+        };
+        meter.end(meter.now());
+        let instance = match made {
+            Ok(instance) => instance,
+            Err(error) => return Err(fault(&error, store.data_mut())),
+        };
+        let handle = match &self.handler {
+            Some(handler) if !is_task => instance.get_func(&mut store, handler.handle),
+            _ => None,
+        };
+        Ok(Instance { store, exports: instance, handle, _permit: permit })
+    }
+}

@@ -1,0 +1,174 @@
+//! The delivery in hand, and the chunk that it belongs to.
+//!
+//! Role: the transaction of one delivery. What it publishes and writes is noted here and leaves only with an
+//! acknowledgement; otherwise it is dropped with this value.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use busway_types::{Causality, DeliveryResult, Draft, Effects, Event, EventId, Limits, Report, SubId};
+
+use super::kv::{KvTransaction, Overlay};
+use super::limiter::{MemoryLimiter, mib};
+use super::{GuestState, Mode};
+use crate::capability::Refusal;
+use crate::lane::LaneSink;
+
+/// A chunk that runs longer than this is reported in parts.
+pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(5);
+
+/// The chunk in progress.
+pub(crate) struct ChunkContext {
+    pub(crate) id: u64,
+    pub(crate) sub: SubId,
+    pub(crate) sink: Arc<dyn LaneSink>,
+    /// Results that were not reported yet.
+    pub(crate) results: Vec<DeliveryResult>,
+    /// Whether the chunk can still be given back as a whole.
+    unreported: Arc<AtomicBool>,
+    pub(crate) last_report_ns: u64,
+    /// What acknowledged deliveries of this chunk wrote, so that later ones read it.
+    pub(super) overlay: Overlay,
+    /// Bytes that acknowledged deliveries of this chunk publish and write.
+    pub(crate) outbox_bytes: usize,
+}
+
+impl ChunkContext {
+    pub(crate) fn new(
+        id: u64,
+        sub: SubId,
+        sink: Arc<dyn LaneSink>,
+        events: usize,
+        now_ns: u64,
+        unreported: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            id,
+            sub,
+            sink,
+            results: Vec::with_capacity(events),
+            unreported,
+            last_report_ns: now_ns,
+            overlay: Overlay::default(),
+            outbox_bytes: 0,
+        }
+    }
+
+    /// Reports what is there if the last report was a while ago.
+    pub(crate) fn report_if_long(&mut self, now_ns: u64) {
+        let long = u64::try_from(REPORT_AFTER.as_nanos()).unwrap_or(u64::MAX);
+        if !self.results.is_empty() && now_ns.saturating_sub(self.last_report_ns) >= long {
+            self.last_report_ns = now_ns;
+            self.report(false);
+        }
+    }
+
+    /// Reports what is there.
+    pub(crate) fn report(&mut self, finished: bool) {
+        let results = std::mem::take(&mut self.results);
+        self.unreported.store(false, Ordering::Relaxed);
+        self.sink.report(Report { chunk: self.id, sub: self.sub, results, finished });
+    }
+}
+
+/// The delivery in hand.
+pub(crate) struct Delivering {
+    pub(crate) event: Arc<Event>,
+    pub(crate) attempt: u32,
+    published: Vec<Arc<Event>>,
+    published_bytes: usize,
+    pub(super) kv: KvTransaction,
+}
+
+impl Delivering {
+    pub(crate) fn new(event: Arc<Event>, attempt: u32) -> Self {
+        Self { event, attempt, published: Vec::new(), published_bytes: 0, kv: KvTransaction::default() }
+    }
+
+    /// The causality of what this delivery publishes.
+    fn causality(&self, state: &super::Service) -> Causality {
+        let input = &self.event.causality;
+        Causality {
+            source: Some(state.settings.name.clone()),
+            cause: Some(self.event.id),
+            correlation: Some(input.correlation.clone().unwrap_or_else(|| self.event.id.to_string().into_boxed_str())),
+            traceparent: input.traceparent.clone(),
+            hops: input.hops.saturating_add(1),
+        }
+    }
+
+    /// Notes events in the outbox, all or none.
+    fn publish(
+        &mut self,
+        service: &super::Service,
+        limiter: &mut MemoryLimiter,
+        drafts: Vec<Draft>,
+    ) -> Result<Vec<EventId>, Refusal> {
+        let Limits { outbox_events, outbox_bytes, .. } = service.limits;
+        if self.published.len() + drafts.len() > outbox_events {
+            return Err(Refusal::TooLarge(format!("one delivery may publish at most {outbox_events} events")));
+        }
+        let (mut events, mut bytes, mut cost) = (Vec::with_capacity(drafts.len()), self.published_bytes, 0);
+        for mut draft in drafts {
+            draft.causality = self.causality(service);
+            let index = u32::try_from(self.published.len() + events.len()).unwrap_or(u32::MAX);
+            let id =
+                draft.id.unwrap_or_else(|| EventId::derived(self.event.id, &service.settings.subscription, 0, index));
+            let event = service.bus.admit(&service.settings.name, draft, Some(id))?;
+            bytes += event.payload_bytes();
+            cost += event.cost();
+            if bytes > outbox_bytes {
+                return Err(Refusal::TooLarge(format!("one delivery may publish at most {}", mib(outbox_bytes))));
+            }
+            events.push(Arc::new(event));
+        }
+        if !limiter.hold(cost) {
+            return Err(Refusal::TooLarge(format!("the memory limit of {} is reached", mib(limiter.limit()))));
+        }
+        self.published_bytes = bytes;
+        let ids = events.iter().map(|event| event.id).collect();
+        self.published.append(&mut events);
+        Ok(ids)
+    }
+}
+
+impl GuestState {
+    /// A delivery begins.
+    pub(crate) fn begin_delivery(&mut self, event: Arc<Event>, attempt: u32, now_ns: u64) {
+        self.limiter.begin();
+        self.meter.begin(now_ns, Some(self.service.settings.timeout));
+        self.mode = Mode::Delivery(Delivering::new(event, attempt));
+    }
+
+    /// The delivery was acknowledged: gives what becomes visible, which later deliveries of the chunk can read.
+    pub(crate) fn acknowledge(&mut self) -> Option<Box<Effects>> {
+        let Mode::Delivery(delivering) = std::mem::replace(&mut self.mode, Mode::Idle) else { return None };
+        let Delivering { published, published_bytes, kv, event: _, attempt: _ } = delivering;
+        let (reads, writes, written_bytes) = match &mut self.chunk {
+            Some(chunk) => kv.commit(&mut chunk.overlay),
+            None => kv.commit(&mut Overlay::default()),
+        };
+        if let Some(chunk) = &mut self.chunk {
+            chunk.outbox_bytes = chunk.outbox_bytes.saturating_add(published_bytes).saturating_add(written_bytes);
+        }
+        let effects = Effects { reads, writes, publishes: published };
+        (!effects.is_empty()).then(|| Box::new(effects))
+    }
+
+    /// Publishes for the guest, as the mode asks for.
+    pub(super) fn publish(&mut self, mut drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
+        let service = &self.service;
+        match &mut self.mode {
+            Mode::Idle => Err(Refusal::Denied("publishing is possible while handling an event and in tasks".into())),
+            Mode::Task => {
+                for draft in &mut drafts {
+                    draft.causality.source = Some(service.settings.name.clone());
+                }
+                self.meter.give_slot_back();
+                service.bus.publish_blocking(&service.settings.name, drafts)
+            }
+            Mode::Delivery(delivering) => delivering.publish(service, &mut self.limiter, drafts),
+        }
+    }
+}
