@@ -77,13 +77,13 @@ pub(crate) struct InFlight {
 impl Sub {
     /// Hands out what may start.
     pub(crate) fn start_chunks(&mut self, cx: &mut Cx<'_>) {
-        self.unstall();
+        self.unstall(cx.bus.spread);
         while !(self.retries.is_empty() && self.ready.is_empty()) {
             let (most, stop) = match self.pause_reason(cx.bus) {
                 None | Some(PauseReason::ParkedFull) => (self.pace.size(), false),
                 Some(PauseReason::NoRoom) => {
                     self.starve(cx);
-                    if cx.bus.transactions > 0 {
+                    if cx.bus.transactions > 0 || cx.bus.turn != Some(self.id) {
                         return;
                     }
                     (1, true)
@@ -130,11 +130,8 @@ impl Sub {
         self.in_flight += items.len();
         let mut deliveries = Vec::with_capacity(items.len());
         for item in &items {
-            let failed = if item.is_fresh() {
-                0
-            } else {
-                self.parked.get(item.offset).map_or(0, |entry| entry.attempts.len())
-            };
+            let failed =
+                if item.is_fresh() { 0 } else { self.parked.get(item.offset).map_or(0, |entry| entry.attempts.len()) };
             let attempt = u32::try_from(failed).unwrap_or(u32::MAX).saturating_add(1);
             deliveries.push(Delivery { logged: item.logged(), attempt });
         }
@@ -179,7 +176,7 @@ impl Sub {
     }
 
     fn collect_fresh(&mut self, ready: Ready, most: usize, items: &mut VecDeque<Item>, cx: &Cx<'_>) {
-        let horizon = self.outstanding.horizon();
+        let horizon = self.outstanding.horizon(cx.bus.spread);
         match ready {
             Ready::One(item) if item.seq >= horizon => {
                 self.stalled_from = self.stalled_from.min(item.seq);
@@ -207,7 +204,7 @@ impl Sub {
             return;
         }
         // What stands in front of a parked event goes on in any case: the subscription may be waiting for just that.
-        let horizon = if group.parked.is_some() { u64::MAX } else { self.outstanding.horizon() };
+        let horizon = if group.parked.is_some() { u64::MAX } else { self.outstanding.horizon(cx.bus.spread) };
         if group.fresh_is_next()
             && let Some(first) = group.fresh.front()
             && first.seq >= horizon
@@ -236,8 +233,8 @@ impl Sub {
     }
 
     /// Brings back what is no longer too far from the oldest outstanding event.
-    fn unstall(&mut self) {
-        if self.stalled_from < self.outstanding.horizon() {
+    fn unstall(&mut self, spread: u64) {
+        if self.stalled_from < self.outstanding.horizon(spread) {
             self.stalled_from = u64::MAX;
             for ready in self.stalled.drain(..).rev() {
                 self.ready.push_front(ready);

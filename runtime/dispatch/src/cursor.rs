@@ -10,7 +10,7 @@ use busway_types::Offset;
 
 /// How many selected events may lie between the oldest outstanding one and the newest delivered one. Bounds this ring and
 /// what engines keep of settled offsets above the cursor.
-pub(crate) const SPREAD: u64 = if cfg!(test) { 64 } else { 65_536 };
+pub(crate) const SPREAD: u64 = 65_536;
 
 /// The outstanding events of one subscription.
 #[derive(Debug, Default)]
@@ -49,8 +49,8 @@ impl Outstanding {
     }
 
     /// The first sequence number that is too far from the oldest one to be delivered now.
-    pub(crate) fn horizon(&self) -> u64 {
-        self.base + SPREAD
+    pub(crate) fn horizon(&self, spread: u64) -> u64 {
+        self.base + spread
     }
 
     /// Offsets that are not done, for the invariants.

@@ -66,9 +66,10 @@ impl Sub {
     fn parks_behind(&mut self, key: u64, offset: Offset, limits: &Limits) -> bool {
         self.ordering == Ordering::Key
             && self.parked.len() < limits.parked
-            && self.groups.get_mut(key).is_some_and(|group| {
-                group.fresh.is_empty() && group.head().is_some_and(|head| head < offset)
-            })
+            && self
+                .groups
+                .get_mut(key)
+                .is_some_and(|group| group.fresh.is_empty() && group.head().is_some_and(|head| head < offset))
     }
 
     /// Parks an event that was never delivered.

@@ -19,9 +19,10 @@ pub(crate) fn transactions(sub: &Sub) -> usize {
 fn waiting(sub: &Sub) -> Vec<&Item> {
     let ready = sub.ready.iter().chain(&sub.stalled).chain(&sub.retries);
     let ones = ready.filter_map(|ready| if let Ready::One(item) = ready { Some(item) } else { None });
-    let grouped = sub.groups.iter().flat_map(|(_, group)| {
-        group.fresh.iter().chain(group.parked.iter().flat_map(|parked| &parked.bodies))
-    });
+    let grouped = sub
+        .groups
+        .iter()
+        .flat_map(|(_, group)| group.fresh.iter().chain(group.parked.iter().flat_map(|parked| &parked.bodies)));
     ones.chain(grouped).collect()
 }
 

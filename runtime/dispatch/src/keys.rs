@@ -96,9 +96,7 @@ impl Groups {
     /// The group, which is made if there is none.
     pub(crate) fn entry(&mut self, group: u64) -> &mut Group {
         let spare = &mut self.spare;
-        self.map
-            .entry(group)
-            .or_insert_with(|| Group { fresh: spare.pop().unwrap_or_default(), ..Group::default() })
+        self.map.entry(group).or_insert_with(|| Group { fresh: spare.pop().unwrap_or_default(), ..Group::default() })
     }
 
     /// The group, if there is anything to know about it.

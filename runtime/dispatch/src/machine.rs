@@ -10,6 +10,7 @@ use busway_types::{Batch, Offset, Report, SplitMix, SubId, SubscriptionSpec, Sub
 use rustc_hash::FxHashMap;
 
 use crate::api::{Action, Input, MachineOptions, SubStats, Warning};
+use crate::cursor::SPREAD;
 use crate::feed::Feed;
 use crate::routing::Routes;
 use crate::subscription::{Bus, Cx, Sub};
@@ -63,6 +64,8 @@ impl Machine {
             room: true,
             transactions: 0,
             starved: VecDeque::new(),
+            turn: None,
+            spread: SPREAD,
             full_changed: Vec::new(),
         };
         Self {
@@ -209,12 +212,9 @@ impl Machine {
         if self.started && batch.first > self.bus.head {
             self.bridge_gap(batch.first, out);
         }
-        self.routes.refresh(
-            self.subs
-                .iter()
-                .zip(0..)
-                .filter_map(|(sub, slot)| sub.as_ref().filter(|sub| !sub.detached).map(|sub| (slot, &sub.spec.patterns[..]))),
-        );
+        self.routes.refresh(self.subs.iter().zip(0..).filter_map(|(sub, slot)| {
+            sub.as_ref().filter(|sub| !sub.detached).map(|sub| (slot, &sub.spec.patterns[..]))
+        }));
         let known = if self.started { self.bus.head.saturating_sub(batch.first) } else { 0 };
         self.started = true;
         let mut route: Option<(&Topic, usize)> = None;
@@ -311,8 +311,16 @@ impl Machine {
             if let Some(Some(sub)) = self.subs.get_mut(slot as usize) {
                 sub.starved = false;
             }
+            self.bus.turn = Some(id);
             self.drive(slot, out);
+            self.bus.turn = None;
         }
+    }
+
+    /// Makes the bound of [`SPREAD`] small enough to be met.
+    #[cfg(test)]
+    pub(crate) fn set_spread(&mut self, spread: u64) {
+        self.bus.spread = spread;
     }
 
     /// Panics when something that must always hold does not. For tests: it walks everything.

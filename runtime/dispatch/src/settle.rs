@@ -12,9 +12,7 @@
 
 use std::sync::Arc;
 
-use busway_types::{
-    DeliveryResult, Effects, Offset, Ordering, Outcome, Settle, Settlement, Timestamp, Verdict,
-};
+use busway_types::{DeliveryResult, Effects, Offset, Ordering, Outcome, Settle, Settlement, Timestamp, Verdict};
 
 use crate::api::Action;
 use crate::chunks::InFlight;

@@ -34,6 +34,10 @@ pub(crate) struct Bus {
     pub(crate) transactions: usize,
     /// Subscriptions that have something to deliver as soon as there is room.
     pub(crate) starved: VecDeque<SubId>,
+    /// The one of them that may start one delivery though there is none.
+    pub(crate) turn: Option<SubId>,
+    /// See [`crate::cursor::SPREAD`]; tests make it small.
+    pub(crate) spread: u64,
     /// Changes of subscriptions' `full` that nobody asked for yet.
     pub(crate) full_changed: Vec<(SubId, bool)>,
 }

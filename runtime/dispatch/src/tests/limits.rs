@@ -1,1 +1,94 @@
-//! x
+//! What happens at each bound.
+
+use busway_types::{Limits, Ordering, Outcome, SubId};
+
+use super::rig::{Rig, SUB, offsets, retry, spec};
+use crate::{Action, Input, PauseReason, Warning};
+
+#[test]
+fn at_the_bound_of_parked_events_no_new_ones_start_but_retries_go_on() {
+    let mut rig = Rig::with(Limits { parked: 2, ..Limits::default() }, true);
+    rig.attach(SUB, spec("s", "t", Ordering::None));
+    rig.publish(&["-", "-"]);
+    let chunk = rig.chunk();
+    rig.report(&chunk, vec![retry(), retry()]);
+    assert!(rig.out.iter().any(|action| matches!(action, Action::Warn(Warning::ParkedFull { sub: SUB }))));
+    rig.publish(&["-"]);
+    assert!(rig.chunks().is_empty());
+    assert_eq!(rig.stats().paused, Some(PauseReason::ParkedFull));
+    assert_eq!(rig.machine.full_changed(), [(SUB, true)]);
+    rig.tick(100);
+    assert_eq!(rig.fetch(), [0, 1]);
+    let chunk = rig.chunk();
+    rig.ack(&chunk);
+    assert_eq!(offsets(&rig.chunk()), [2]);
+    assert_eq!(rig.machine.full_changed(), [(SUB, false)]);
+}
+
+#[test]
+fn at_the_bound_of_dead_letters_nothing_starts_until_one_is_dropped() {
+    let mut rig = Rig::with(Limits { dead_letters: 1, ..Limits::default() }, true);
+    rig.attach(SUB, spec("s", "t", Ordering::None));
+    rig.publish(&["-"]);
+    let chunk = rig.chunk();
+    rig.report(&chunk, vec![Outcome::Rejected { reason: "no".into() }]);
+    rig.publish(&["-"]);
+    assert!(rig.chunks().is_empty());
+    assert_eq!(rig.stats().paused, Some(PauseReason::DeadFull));
+    rig.step(Input::Drop { sub: SUB, offsets: vec![0] });
+    assert_eq!(offsets(&rig.chunk()), [1]);
+}
+
+#[test]
+fn a_backlog_over_its_limit_raises_full_and_lowers_it_below_nine_tenths() {
+    let mut rig = Rig::with(Limits { backlog_bytes: 20_000, chunk_events: 1, ..Limits::default() }, false);
+    rig.attach(SUB, spec("s", "t", Ordering::None));
+    let mut published = 0;
+    while rig.machine.full_changed().is_empty() {
+        rig.publish(&["-"]);
+        published += 1;
+    }
+    let full = rig.stats();
+    assert!(full.full && full.backlog_bytes >= 20_000 && published < 200);
+    while rig.stats().full {
+        let before = rig.stats().backlog_bytes;
+        assert!(before >= 18_000, "full is lowered at nine tenths");
+        let chunk = rig.chunks().remove(0);
+        rig.ack(&chunk);
+    }
+    assert_eq!(rig.machine.full_changed(), [(SUB, false)]);
+}
+
+#[test]
+fn nothing_is_delivered_too_far_from_the_oldest_outstanding_event() {
+    let mut rig = Rig::with(Limits { chunk_events: 1, ..Limits::default() }, false);
+    let mut two = spec("s", "t", Ordering::None);
+    two.concurrency = 2;
+    rig.machine.set_spread(64);
+    rig.attach(SUB, two);
+    rig.publish(&["-"; 200]);
+    let mut chunks = rig.chunks();
+    let oldest = chunks.remove(0);
+    let mut newest = 0;
+    while let Some(chunk) = chunks.pop() {
+        newest = newest.max(chunk.deliveries[0].logged.offset);
+        rig.ack(&chunk);
+        chunks.extend(rig.chunks());
+    }
+    assert_eq!(newest, 63);
+    rig.ack(&oldest);
+    assert_eq!(rig.chunks().len(), 4);
+}
+
+#[test]
+fn one_full_subscription_leaves_others_alone() {
+    let mut rig = Rig::with(Limits { parked: 1, ..Limits::default() }, true);
+    rig.attach(SubId(1), spec("bad", "t", Ordering::None));
+    rig.attach(SubId(2), spec("good", "t", Ordering::None));
+    rig.publish(&["-"]);
+    let chunks = rig.chunks();
+    rig.report(&chunks[0], vec![retry()]);
+    rig.ack(&chunks[1]);
+    rig.publish(&["-"]);
+    assert_eq!(rig.chunk().sub, SubId(2));
+}

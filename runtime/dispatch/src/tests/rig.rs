@@ -152,10 +152,8 @@ impl Rig {
     pub(crate) fn fetch(&mut self) -> Vec<Offset> {
         let at = self.out.iter().position(|action| matches!(action, Action::Fetch { .. })).expect("a fetch");
         let Action::Fetch { sub, offsets } = self.out.remove(at) else { unreachable!("just found") };
-        let events = offsets
-            .iter()
-            .map(|&offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) })
-            .collect();
+        let events =
+            offsets.iter().map(|&offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) }).collect();
         self.step(Input::Fetched { sub, events, asked: offsets.clone() });
         offsets
     }
@@ -169,9 +167,8 @@ impl Rig {
 
     /// Answers a read with everything of `from..next`.
     pub(crate) fn answer_read(&mut self, from: Offset, next: Offset) {
-        let result = (from..next)
-            .map(|offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) })
-            .collect();
+        let result =
+            (from..next).map(|offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) }).collect();
         self.step(Input::Read { sub: SUB, result, next });
     }
 

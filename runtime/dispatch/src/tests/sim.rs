@@ -9,6 +9,9 @@ use super::rig::{event, spec};
 use super::world::{Asked, Durable, Running};
 use crate::{Action, Input, Machine, MachineOptions, PauseReason, Warning};
 
+/// Small enough to be met.
+const SPREAD: u64 = 40;
+
 struct Sim {
     random: SplitMix,
     machine: Machine,
@@ -77,6 +80,7 @@ impl Sim {
             out: Vec::new(),
             kind: false,
         };
+        sim.machine.set_spread(SPREAD);
         sim.attach_all();
         sim
     }
@@ -147,7 +151,8 @@ impl Sim {
         for settlement in &durable.queue {
             for settle in settlement.settles.iter().filter(|settle| durable.ordered && settle.group.is_some()) {
                 // What was only parked behind was not delivered; it may follow at once.
-                let ran = !matches!(&settle.verdict, busway_types::Verdict::Parked(parked) if parked.attempts.is_empty());
+                let ran =
+                    !matches!(&settle.verdict, busway_types::Verdict::Parked(parked) if parked.attempts.is_empty());
                 let clash = settle.group.is_some_and(|group| groups.contains(&group));
                 assert!(!(ran && clash), "a key started before its last settlement was sequenced");
             }
@@ -215,10 +220,8 @@ impl Sim {
         }
         let at = self.below(self.fetches.len());
         let (sub, asked) = self.fetches.swap_remove(at);
-        let mut events: Vec<Logged> = asked
-            .iter()
-            .map(|&offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) })
-            .collect();
+        let mut events: Vec<Logged> =
+            asked.iter().map(|&offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) }).collect();
         if self.below(20) == 0 && !self.kind {
             let gone = self.below(events.len());
             events.swap_remove(gone);
@@ -243,6 +246,7 @@ impl Sim {
         let options =
             MachineOptions { limits: self.limits.clone(), seed: self.random.next_u64(), replayable: self.replayable };
         self.machine = Machine::new(options);
+        self.machine.set_spread(SPREAD);
         self.lanes.clear();
         self.reads.clear();
         self.fetches.clear();

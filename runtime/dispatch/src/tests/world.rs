@@ -173,9 +173,7 @@ impl Running {
     /// The groups of the deliveries that are not reported yet.
     pub(crate) fn groups(&self) -> BTreeSet<u64> {
         let rest = &self.chunk.deliveries[self.done..];
-        rest.iter()
-            .filter_map(|delivery| crate::queue::group_of(self.chunk.ordering, &delivery.logged.event))
-            .collect()
+        rest.iter().filter_map(|delivery| crate::queue::group_of(self.chunk.ordering, &delivery.logged.event)).collect()
     }
 
     /// Runs up to `most` deliveries; everything is acknowledged when `kind`.
