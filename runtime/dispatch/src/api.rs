@@ -113,7 +113,6 @@ pub enum Input {
 
 /// Something to be done, in the order in which it was emitted.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "one action per chunk, and a box would cost an allocation each")]
 pub enum Action {
     /// Run these deliveries.
     Deliver(Chunk),

@@ -99,17 +99,17 @@ impl Sub {
             let before = (self.ready.len(), self.retries.len());
             let mut items = self.spare.pop().unwrap_or_default();
             self.collect(most, idle, &mut items, cx);
-            if !items.is_empty() {
-                self.start(items, cx);
-                if stop {
-                    return;
-                }
-            } else {
+            if items.is_empty() {
                 // Tokens whose group has nothing to deliver after all were taken out: look at the rest.
                 self.spare.push(items);
                 if self.ready.len() >= before.0 && self.retries.len() >= before.1 {
                     return;
                 }
+                continue;
+            }
+            self.start(items, cx);
+            if stop {
+                return;
             }
         }
     }

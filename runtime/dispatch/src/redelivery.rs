@@ -8,7 +8,7 @@ use std::time::Duration;
 use busway_types::{Attempt, DeadReason, Entropy, Outcome, RetryPolicy, Timestamp};
 
 /// The longest wait a handler may ask for.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// Bytes of an attempt's error that are kept.
 pub(crate) const ERROR_BYTES: usize = 4 * 1024;

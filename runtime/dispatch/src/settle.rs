@@ -57,8 +57,8 @@ struct Pass {
     returned: Vec<u64>,
 }
 
-fn reads(effects: &Option<Box<Effects>>) -> bool {
-    effects.as_ref().is_some_and(|effects| !effects.reads.is_empty())
+fn reads(effects: Option<&Effects>) -> bool {
+    effects.is_some_and(|effects| !effects.reads.is_empty())
 }
 
 fn count(groups: &mut Vec<(u64, u32)>, group: u64) {
@@ -90,7 +90,7 @@ impl Sub {
     /// Uses results of the chunk at `at`, all of whose earlier results are final or cannot conflict.
     fn resolve(&mut self, at: usize, results: Vec<DeliveryResult>, cx: &mut Cx<'_>) {
         let mut chunk = self.chunks.swap_remove(at);
-        let uncertain = results.iter().any(|result| reads(&result.effects));
+        let uncertain = results.iter().any(|result| reads(result.effects.as_deref()));
         let mut pass = Pass::default();
         if uncertain {
             self.flush(cx);

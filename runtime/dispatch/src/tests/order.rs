@@ -37,7 +37,7 @@ fn events_without_a_key_do_not_wait_for_the_sequence() {
 fn a_hot_key_with_a_long_backlog_moves_in_chunks() {
     let mut rig = Rig::with(Limits::default(), false);
     rig.attach(SUB, spec("s", "t", Ordering::Key));
-    rig.publish(&["hot"; 10_000]);
+    rig.publish(&vec!["hot"; 10_000]);
     let mut seen = Vec::new();
     while seen.len() < 10_000 {
         let chunk = rig.chunk();
