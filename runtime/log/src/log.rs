@@ -37,8 +37,6 @@ pub struct Log {
 struct Threads {
     committer: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
-    /// Held as long as a thread may write.
-    lock: Option<Box<dyn LockGuard>>,
 }
 
 /// What was found when a log was opened.
@@ -75,16 +73,27 @@ impl Log {
             Arc::new(Shared::new(fs, dir.to_owned(), options.clone(), recovery.segments, spares, recovery.mark));
         let (feed, fed) = sync_channel(FEED);
         let committer = Committer::new(shared.clone(), feed, last, &recovery.end);
-        let log = Self { shared, threads: Mutex::new(Threads { lock: Some(lock), ..Threads::default() }) };
-        log.start(committer, recovered.state.clone(), fed)?;
+        let log = Self { shared, threads: Mutex::default() };
+        log.start(committer, recovered.state.clone(), fed, lock.into())?;
         recovered.report.took = Duration::from_nanos(clock.monotonic_ns() - began);
         Ok((log, recovered))
     }
 
-    fn start(&self, committer: Committer, state: State, fed: Receiver<Feed>) -> Result<(), LogError> {
+    /// Starts the threads. Those that write hold the folder's lock between them, so that it is given back when the last
+    /// of them has ended, whoever waits for that.
+    fn start(
+        &self,
+        committer: Committer,
+        state: State,
+        fed: Receiver<Feed>,
+        held: Arc<dyn LockGuard>,
+    ) -> Result<(), LogError> {
         let mut threads = lock(&self.threads);
-        let shared = self.shared.clone();
-        threads.others.push(spawn("prepare", move || shared.spares.run())?);
+        let (shared, also_held) = (self.shared.clone(), held.clone());
+        threads.others.push(spawn("prepare", move || {
+            shared.spares.run();
+            drop(also_held);
+        })?);
         let shared = self.shared.clone();
         threads.others.push(spawn("checkpoint", move || checkpoint::run(state, &fed, &shared))?);
         let shared = self.shared.clone();
@@ -93,6 +102,7 @@ impl Log {
             let guard = Ending(shared);
             committer.run();
             drop(guard);
+            drop(held);
         })?);
         Ok(())
     }
@@ -169,7 +179,6 @@ impl Log {
                     self.shared.fail(&LogError::Stopped { thread: "background" });
                 }
             }
-            threads.lock = None;
             if ended.is_err() {
                 self.shared.fail(&LogError::Stopped { thread: "committer" });
             }

@@ -137,6 +137,23 @@ fn a_record_of_a_newer_version_is_refused_by_file_and_place() {
 }
 
 #[test]
+fn a_record_that_follows_another_than_the_one_before_it_is_cut_off() {
+    let (fs, txns, path, starts) = one_segment(6, Durability::Memory);
+    let other = fs.killed();
+    assert!(other.edit(&path, |bytes| {
+        // Record 3 is written again with another content of the same length, in front of what was behind the first.
+        let salt = u32::from_le_bytes([bytes[32], bytes[33], bytes[34], bytes[35]]);
+        let (start, end) = (starts[2] as usize, starts[3] as usize);
+        bytes[start + 24] += 1;
+        let crc = crc32c::crc32c_append(salt, &bytes[start + 4..end]);
+        bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    }));
+    let (_, recovered) = open(&other, small(Durability::Sync));
+    assert_eq!(recovered.state, state_after(&txns[..3]));
+    assert_eq!(recovered.report.truncated.map(|cut| cut.at), Some(starts[3]));
+}
+
+#[test]
 fn what_imitates_a_record_in_a_payload_proves_nothing() {
     // The payload of the last record is a whole segment of another log, with its proofs of what was synced.
     let (other, _, path, _) = one_segment(10, Durability::Sync);

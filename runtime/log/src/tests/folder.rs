@@ -24,6 +24,30 @@ fn a_folder_in_use_is_refused_with_the_process_that_has_it() {
 }
 
 #[test]
+fn a_log_dropped_by_its_last_completion_still_gives_the_folder_back() {
+    let fs = MemFs::new();
+    let (log, _) = open(&fs, small(Durability::Sync));
+    let log = Arc::new(log);
+    let (tell, told) = sync_channel(1);
+    let (go, gone) = sync_channel::<()>(1);
+    let last = log.clone();
+    let dropping = move |result: Result<(), LogError>| {
+        gone.recv().expect("the other reference is gone");
+        drop(last);
+        tell.send(result).expect("somebody waits");
+    };
+    log.submit(vec![Txn { seq: 1, ..Txn::default() }], Box::new(dropping));
+    drop(log);
+    go.send(()).expect("it waits");
+    told.recv().expect("an answer").expect("commits");
+    let opened = (0..200).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        try_open(&fs, small(Durability::Sync)).ok()
+    });
+    assert_eq!(opened.expect("the folder is free").1.state.next_seq, 2);
+}
+
+#[test]
 fn a_log_on_a_real_disk_is_there_after_it_was_closed() {
     use std::os::unix::fs::PermissionsExt;
     let temp = tempfile::tempdir().expect("a folder");
