@@ -30,7 +30,8 @@ pub(crate) struct CodeCache {
     max_bytes: u64,
 }
 
-pub(crate) fn content_hash(bytes: &[u8]) -> [u8; 32] {
+/// The identity of a component: the SHA-256 of its bytes. Equal components share their code.
+pub fn content_hash(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 

@@ -30,6 +30,7 @@ mod task;
 mod threads;
 mod wait;
 
+pub use cache::content_hash;
 pub use capability::{Bus, Refusal, log_to_tracing};
 pub use compiled::{Compiled, LoadError};
 pub use host::{Compiling, Host, HostConfig, HostError, Progress};

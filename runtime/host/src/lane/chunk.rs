@@ -5,9 +5,9 @@
 //! time-out or a full outbox the whole rest.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering as Atomic};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome};
+use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
 
 use super::{LaneStats, Shared};
 use crate::bindings::{HeaderRef, header_refs};
@@ -38,20 +38,21 @@ impl<'c> Void<'c> {
 }
 
 /// Runs a chunk to its end, or gives it back when there is no instance for it.
-pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: Chunk, unreported: &Arc<AtomicBool>) {
+pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, reported: &Arc<AtomicUsize>) {
     let host = &lane.linked.host.0;
     let _running = host.ticker.run();
     let clock = &lane.linked.service.clock;
     let Chunk { id, sub, ordering, deliveries } = chunk;
+    let (id, sub, ordering) = (*id, *sub, *ordering);
     let mut texts = vec![[0_u8; 36]; deliveries.len()];
-    let ids: Vec<&str> = texts.iter_mut().zip(&deliveries).map(|(text, d)| d.logged.event.id.encode(text)).collect();
+    let ids: Vec<&str> = texts.iter_mut().zip(deliveries).map(|(text, d)| d.logged.event.id.encode(text)).collect();
     let headers: Vec<Vec<HeaderRef<'_>>> = deliveries.iter().map(|d| header_refs(&d.logged.event)).collect();
     let borrowed: Vec<_> = ids.iter().zip(&headers).map(|(id, headers)| Borrowed { id, headers }).collect();
 
     let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
     let mut void = Void { ordering, keys: Vec::new(), rest: false };
     let now = clock.monotonic_ns();
-    let mut context = ChunkContext::new(id, sub, lane.sink.clone(), deliveries.len(), now, unreported.clone());
+    let mut context = ChunkContext::new(id, sub, lane.sink.clone(), deliveries.len(), now, reported.clone());
     let per_event = lane.linked.service.settings.instances == Instancing::PerEvent;
     let mut instance = idle;
     let mut next = 0;
@@ -72,7 +73,6 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: Chunk, unre
                 Err(why) => {
                     lane.sink.instance_failed(&lane.linked.service.settings.name, &why.reason());
                     if next == 0 {
-                        unreported.store(false, Atomic::Relaxed);
                         lane.sink.lost(sub, id);
                         return;
                     }
@@ -86,7 +86,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: Chunk, unre
         let alive = run_on(&mut current, lane, &deliveries[next..until], &borrowed[next..until], &mut void, &mut tally);
         let state = current.store.data_mut();
         tally.stats.memory_bytes = tally.stats.memory_bytes.max(state.limiter.peak);
-        let Some(left) = state.chunk.take() else { return };
+        let Some(left) = state.chunk.take() else { return lane.sink.report(panicked(chunk, reported.load(Relaxed))) };
         context = left;
         next = until;
         if alive && !per_event {
@@ -173,6 +173,17 @@ fn push(state: &mut crate::state::GuestState, result: DeliveryResult) {
     if let Some(chunk) = &mut state.chunk {
         chunk.results.push(result);
     }
+}
+
+/// What is told of a chunk whose worker panicked after it had reported some deliveries: the next one takes the blame, so
+/// that an event which panics the host is not given to it for ever.
+pub(super) fn panicked(chunk: &Chunk, reported: usize) -> Report {
+    let mut results: Vec<_> = chunk.deliveries.iter().skip(reported).map(skipped).collect();
+    if let Some(first) = results.first_mut() {
+        let reason = "the host panicked while it ran the handler; this is a bug of busway".into();
+        first.outcome = Outcome::Trapped { reason };
+    }
+    Report { chunk: chunk.id, sub: chunk.sub, results, finished: true }
 }
 
 fn skipped(delivery: &Delivery) -> DeliveryResult {

@@ -19,7 +19,7 @@ mod sink;
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -56,6 +56,12 @@ struct State {
     idle: Vec<Idle>,
     closed: bool,
     stats: LaneStats,
+}
+
+impl State {
+    fn gone(&mut self, instances: usize) {
+        self.stats.instances = self.stats.instances.saturating_sub(instances);
+    }
 }
 
 /// An instance that waits for its next chunk.
@@ -124,7 +130,9 @@ impl Lane {
         let idle = {
             let mut state = self.0.lock();
             state.closed = true;
-            std::mem::take(&mut state.idle)
+            let idle = std::mem::take(&mut state.idle);
+            state.gone(idle.len());
+            idle
         };
         drop(idle);
     }
@@ -196,14 +204,12 @@ impl Shared {
                 };
                 (chunk, state.idle.pop())
             };
-            let (id, sub) = (chunk.id, chunk.sub);
-            let unreported = Arc::new(AtomicBool::new(true));
-            let run = AssertUnwindSafe(|| chunk::run(self, idle.map(|idle| idle.instance), chunk, &unreported));
+            let reported = Arc::new(AtomicUsize::new(0));
+            let run = AssertUnwindSafe(|| chunk::run(self, idle.map(|idle| idle.instance), &chunk, &reported));
             if catch_unwind(run).is_err() {
                 tracing::error!(service = %self.linked.service.settings.name, "a lane panicked; this is a bug of busway");
-                if unreported.load(Ordering::Relaxed) {
-                    self.sink.lost(sub, id);
-                }
+                self.lock().stats.instances = 0;
+                self.sink.report(chunk::panicked(&chunk, reported.load(Ordering::Relaxed)));
             }
         }
     }
@@ -214,6 +220,7 @@ impl Shared {
         let dropped = {
             let mut state = self.lock();
             if state.closed {
+                state.gone(1);
                 Some(instance)
             } else {
                 state.idle.push(Idle { instance, since_ns });
@@ -250,6 +257,7 @@ impl Housekeeping for Shared {
             let (old, kept): (Vec<_>, Vec<_>) =
                 state.idle.drain(..).partition(|idle| now_ns.saturating_sub(idle.since_ns) >= idle_ns);
             state.idle = kept;
+            state.gone(old.len());
             (old, !state.idle.is_empty())
         };
         drop(old);

@@ -4,7 +4,7 @@
 //! acknowledgement; otherwise it is dropped with this value.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use busway_types::{Causality, DeliveryResult, Draft, Effects, Event, EventId, Limits, Report, SubId};
@@ -25,8 +25,8 @@ pub(crate) struct ChunkContext {
     pub(crate) sink: Arc<dyn LaneSink>,
     /// Results that were not reported yet.
     pub(crate) results: Vec<DeliveryResult>,
-    /// Whether the chunk can still be given back as a whole.
-    unreported: Arc<AtomicBool>,
+    /// How many results were reported; survives a panic.
+    reported: Arc<AtomicUsize>,
     pub(crate) last_report_ns: u64,
     /// What acknowledged deliveries of this chunk wrote, so that later ones read it.
     pub(super) overlay: Overlay,
@@ -41,14 +41,14 @@ impl ChunkContext {
         sink: Arc<dyn LaneSink>,
         events: usize,
         now_ns: u64,
-        unreported: Arc<AtomicBool>,
+        reported: Arc<AtomicUsize>,
     ) -> Self {
         Self {
             id,
             sub,
             sink,
             results: Vec::with_capacity(events),
-            unreported,
+            reported,
             last_report_ns: now_ns,
             overlay: Overlay::default(),
             outbox_bytes: 0,
@@ -67,7 +67,7 @@ impl ChunkContext {
     /// Reports what is there.
     pub(crate) fn report(&mut self, finished: bool) {
         let results = std::mem::take(&mut self.results);
-        self.unreported.store(false, Ordering::Relaxed);
+        self.reported.fetch_add(results.len(), Ordering::Relaxed);
         self.sink.report(Report { chunk: self.id, sub: self.sub, results, finished });
     }
 }
