@@ -2,6 +2,8 @@
 //!
 //! Role: the values at its surface. No behaviour.
 
+use std::fmt;
+
 use busway_types::{
     Batch, Chunk, Limits, Logged, Offset, Report, Settlement, SubId, SubscriptionSpec, SubscriptionState,
 };
@@ -22,7 +24,7 @@ pub struct MachineOptions {
 #[derive(Debug)]
 pub enum Input {
     /// A subscription exists from now on. For one that is still there (detached with deliveries in flight, or attached)
-    /// only the settings are taken: what the machine knows is newer than `state`.
+    /// only the settings are taken: what the machine knows is newer than `state`. It is not paused.
     Attach {
         /// Its number.
         sub: SubId,
@@ -222,4 +224,48 @@ pub struct SubStats {
     pub paused: Option<PauseReason>,
     /// Whether publishers to its topics have to wait.
     pub full: bool,
+}
+
+impl Warning {
+    /// The subscription it is about, if it is about one.
+    pub fn sub(&self) -> Option<SubId> {
+        match self {
+            Self::ParkedFull { sub } | Self::DeadFull { sub } | Self::BodyGone { sub, .. } => Some(*sub),
+            Self::Gap { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ParkedFull { .. } => f.write_str(
+                "too many events wait to be tried again (limits.parked); no new ones are delivered until some are settled",
+            ),
+            Self::DeadFull { .. } => f.write_str(
+                "too many dead letters (limits.dead-letters); nothing is delivered until some are retried or dropped \
+                 (`busway dead`)",
+            ),
+            Self::BodyGone { offset, .. } => {
+                write!(f, "event {offset} waited to be tried again but is no longer kept; it was not handled")
+            }
+            Self::Gap { expected, found } => {
+                write!(f, "the log went on at {found} instead of {expected}; what is between is read")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Detached => "detached",
+            Self::Service => "the service takes nothing now",
+            Self::DeadFull => "too many dead letters",
+            Self::ParkedFull => "too many parked events",
+            Self::NoRoom => "no room for what it may publish",
+            Self::Learning => "reading its parked events",
+            Self::Reordering => "its ordering changes",
+        })
+    }
 }

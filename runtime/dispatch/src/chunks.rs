@@ -123,6 +123,7 @@ impl Sub {
     }
 
     fn start(&mut self, items: VecDeque<Item>, cx: &mut Cx<'_>) {
+        debug_assert!(self.chunks.len() < self.spec.concurrency.max(1) * 2, "a lane has two chunks at most");
         let id = cx.bus.next_chunk;
         cx.bus.next_chunk += 1;
         let publishes = self.spec.may_publish;

@@ -29,26 +29,36 @@
 //! - **position**: everything below was looked at. A subscription that *follows the tail* has its position at the head
 //!   without anybody touching it, so 1,000 subscriptions on other topics cost an event nothing. One that *lags* reads
 //!   from its position, one `Read` at a time, until it has caught up.
-//! - **outstanding** ([`cursor`]): the selected events from the oldest one that is not done. An event is done when its
+//! - **outstanding** (`cursor`): the selected events from the oldest one that is not done. An event is done when its
 //!   verdict cannot come back any more: as soon as the settlement with it is emitted if that settlement carries no
 //!   key-value reads (it cannot conflict), otherwise when it is sequenced. A settlement's cursor is the oldest
 //!   outstanding offset, or the position when there is none; so it never passes an event that may have to run again.
-//! - **parked** ([`parked`]): counts as done, because it is kept durably with its attempts and due time. Its body is
+//! - **parked** (`parked`): counts as done, because it is kept durably with its attempts and due time. Its body is
 //!   fetched when it may be delivered.
 //!
 //! # Order
 //!
 //! Events of one *group* (the hash of the key; one group for all when ordering is strict) are kept in the group's own
-//! queue ([`keys`]); the ready queue holds at most one token per group, and a group has none while deliveries of it are
+//! queue (`keys`); the ready queue holds at most one token per group, and a group has none while deliveries of it are
 //! in flight or not yet sequenced. So a group is never in two chunks, and a hot key with a long backlog costs no more
 //! than any other. Events without a group are in the ready queue themselves and wait for nothing.
+//!
+//! A group whose first event is parked delivers nothing else; when ordering is by key its later events are parked behind
+//! it, so that the cursor can move on, when strict they wait in memory. Once the first is acknowledged or dead the next
+//! follow in the order of their offsets.
+//!
+//! # Redelivery
+//!
+//! `redelivery` alone decides what an outcome means: outcome, attempts so far and policy give a verdict with its due
+//! time. What comes back without an attempt (skipped, chunk lost, conflict) is put where it was.
 //!
 //! # What the node owes the machine
 //!
 //! - every `Read` and every `Fetch` is answered, also for a subscription that was detached meanwhile;
 //! - every `Deliver` is reported until `finished`, or given back with `ChunkLost`;
 //! - settlements are handed to the engine in the order in which they were emitted, and every one is answered with
-//!   `Settled`;
+//!   `Settled`; only a settlement in which some delivery has reads may come back with conflicts;
+//! - the answer to a `Read` holds the events that the subscription's patterns select, all of them up to `next`;
 //! - `step` is called with `Tick` when [`Machine::next_due`] has come.
 //!
 //! # Bounds
@@ -58,11 +68,11 @@
 //! | events held for a subscription | `window_events`, `window_bytes` (replayable) | lags, reads later |
 //! | the same, not replayable | `backlog_bytes` | `full` is raised; publishers have to wait |
 //! | chunks in flight | twice the concurrency; one if strict | waits |
-//! | events between the oldest outstanding and the newest delivered | [`cursor::SPREAD`] | newer ones wait |
+//! | events between the oldest outstanding and the newest delivered | `cursor::SPREAD` | newer ones wait |
 //! | parked | `parked` | no new events start; retries go on |
 //! | dead letters | `dead_letters` | nothing starts |
 //! | fetched bodies | `chunk_events`, and a share of `window_bytes` | fetches later |
-//! | cached routes | [`routing::CACHED_TOPICS`] | the cache starts over |
+//! | cached routes | `routing::CACHED_TOPICS` | the cache starts over |
 
 mod api;
 mod chunks;

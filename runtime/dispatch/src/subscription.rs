@@ -243,10 +243,10 @@ impl Sub {
             Some(PauseReason::Learning)
         } else if self.ordering != self.spec.ordering {
             Some(PauseReason::Reordering)
-        } else if self.parked.len() >= limits.parked {
-            Some(PauseReason::ParkedFull)
         } else if self.spec.may_publish && !bus.room {
             Some(PauseReason::NoRoom)
+        } else if self.parked.len() >= limits.parked {
+            Some(PauseReason::ParkedFull)
         } else {
             None
         }

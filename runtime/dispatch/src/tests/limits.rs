@@ -92,3 +92,21 @@ fn one_full_subscription_leaves_others_alone() {
     rig.publish(&["-"]);
     assert_eq!(rig.chunk().sub, SubId(2));
 }
+
+#[test]
+fn at_the_bound_of_parked_events_retries_wait_for_room_too() {
+    let mut rig = Rig::with(Limits { parked: 1, ..Limits::default() }, true);
+    let mut publishing = spec("s", "t", Ordering::None);
+    publishing.may_publish = true;
+    rig.attach(SUB, publishing);
+    rig.publish(&["-"]);
+    let chunk = rig.chunk();
+    rig.report(&chunk, vec![retry()]);
+    rig.step(Input::Room(false));
+    rig.tick(100);
+    rig.fetch();
+    assert!(rig.chunks().is_empty(), "the first transaction is not sequenced yet");
+    let settlement = rig.settlement();
+    rig.settled(&settlement, &[]);
+    assert_eq!(rig.chunk().deliveries.len(), 1);
+}
