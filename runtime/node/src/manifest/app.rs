@@ -123,7 +123,7 @@ fn same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// The .wasm files of a folder, by name; hidden ones are left out, as half-copied files are often hidden.
-fn components(folder: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn components(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -18,6 +18,7 @@ mod schedule;
 mod service;
 mod units;
 
+pub(crate) use app::components;
 pub use app::{App, MANIFEST, RefusedComponent};
 pub use bus::{BusConfig, Durability, EngineUrl, InvalidBus};
 pub use config::{Denied, FileGrant, Instances, NetworkGrant, Origin, RunPolicy, ServiceConfig};

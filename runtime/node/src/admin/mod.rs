@@ -1,0 +1,195 @@
+//! The node behind the admin API.
+//!
+//! Role: answers the calls of `busway-gateway` from the engine, the driver and the services. Holds no state of its own.
+
+mod dead;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use busway_engine::ReadRequest;
+use busway_gateway::api::{
+    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvEntry, KvPage, KvQuery, PublishReply, PublishRequest,
+    ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+};
+use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
+use busway_types::{EventId, Offset, ServiceName, Timestamp, Topic};
+use rustc_hash::FxHashMap;
+
+use crate::inner::Inner;
+use crate::publisher::PublishError;
+
+/// How long a reader that waits for events is kept waiting before it is answered with none.
+const TAIL_WAIT: Duration = Duration::from_secs(10);
+
+/// The admin API's view of a node.
+pub(crate) struct Admin {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Invalid { index, source } => Self::from(source).at(index),
+            PublishError::BatchTooLarge { .. } => Self::invalid(error.to_string()),
+            PublishError::Overloaded(detail) => Self::Overloaded { detail },
+            PublishError::Engine(busway_engine::EngineError::Closed) => Self::stopping(),
+            PublishError::Engine(error) => Self::Failed { detail: error.to_string() },
+        }
+    }
+}
+
+fn failed(error: busway_engine::EngineError) -> ApiError {
+    match error {
+        busway_engine::EngineError::Closed => ApiError::stopping(),
+        error => ApiError::Failed { detail: error.to_string() },
+    }
+}
+
+impl Admin {
+    fn check_running(&self) -> Result<(), ApiError> {
+        if self.inner.is_stopping() { Err(ApiError::stopping()) } else { Ok(()) }
+    }
+
+    async fn publish_batch(&self, batch: Vec<PublishRequest>) -> Result<Vec<PublishReply>, ApiError> {
+        self.check_running()?;
+        let now = self.inner.clock.now();
+        let mut drafts = Vec::with_capacity(batch.len());
+        for (index, request) in batch.into_iter().enumerate() {
+            drafts.push(request.into_draft(now, &self.inner.limits).map_err(|error| error.at(index))?);
+        }
+        let topics: Vec<Topic> = drafts.iter().map(|draft| draft.topic.clone()).collect();
+        let receipts = self.inner.publisher.publish(drafts).await?;
+        // Most batches have one topic: look each up once.
+        let mut known: FxHashMap<Topic, (usize, Option<String>)> = FxHashMap::default();
+        let catalog = &self.inner.services;
+        let replies = receipts.into_iter().zip(topics).map(|(receipt, topic)| {
+            let (subscribers, hint) = known.entry(topic).or_insert_with_key(|topic| match catalog.subscribers(topic) {
+                0 => (0, catalog.nearest_pattern(topic)),
+                subscribers => (subscribers, None),
+            });
+            PublishReply { id: receipt.id, offset: receipt.offset, subscribers: *subscribers, hint: hint.clone() }
+        });
+        Ok(replies.collect())
+    }
+
+    /// The first offset whose event is not older than `time`; a binary search over what is kept.
+    fn offset_at(&self, time: Timestamp) -> Result<Offset, ApiError> {
+        let engine = &self.inner.engine;
+        let status = engine.status();
+        let (mut low, mut high) = (status.oldest, status.head);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let request = ReadRequest { from: middle, patterns: Arc::from([]), max_events: 1, max_bytes: 1 };
+            let read = engine.read(crate::driver::PARTITION, &request).map_err(failed)?;
+            match read.events.first() {
+                Some(logged) if logged.event.time < time => low = logged.offset + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(low)
+    }
+
+    async fn read_tail(&self, read: TailRead) -> Result<TailBatch, ApiError> {
+        let TailRead { from, patterns, max_events, max_bytes, wait } = read;
+        let mut head = self.inner.driver.head.subscribe();
+        let mut deadline = Box::pin(tokio::time::sleep(TAIL_WAIT));
+        loop {
+            let status = self.inner.engine.status();
+            let safe = self.inner.engine.safe_head();
+            let request =
+                ReadRequest { from: from.max(status.oldest), patterns: Arc::clone(&patterns), max_events, max_bytes };
+            let mut found = self.inner.engine.read(crate::driver::PARTITION, &request).map_err(failed)?;
+            found.events.retain(|logged| logged.offset < safe);
+            found.next = found.next.min(safe).max(from);
+            let progress = !found.events.is_empty() || found.next > from;
+            if progress || !wait || self.inner.is_stopping() {
+                return Ok(TailBatch { events: found.events, next: found.next, oldest: status.oldest, head: safe });
+            }
+            tokio::select! {
+                changed = head.changed() => if changed.is_err() { return Err(ApiError::stopping()) },
+                // Events become readable a little after they were appended, when they are synced.
+                () = tokio::time::sleep(Duration::from_millis(20)), if safe < status.head => {}
+                () = &mut deadline => {
+                    return Ok(TailBatch { events: Vec::new(), next: found.next, oldest: status.oldest, head: safe });
+                }
+            }
+        }
+    }
+}
+
+impl AdminBackend for Admin {
+    fn publish(&self, batch: Vec<PublishRequest>) -> Reply<'_, Vec<PublishReply>> {
+        Box::pin(self.publish_batch(batch))
+    }
+
+    fn tail_position(&self, from: TailFrom) -> Reply<'_, Offset> {
+        Box::pin(async move {
+            match from {
+                TailFrom::Start => Ok(self.inner.engine.status().oldest),
+                TailFrom::Now => Ok(self.inner.engine.safe_head()),
+                TailFrom::Offset(offset) => Ok(offset),
+                TailFrom::Time(time) => self.offset_at(time),
+            }
+        })
+    }
+
+    fn tail_read(&self, read: TailRead) -> Reply<'_, TailBatch> {
+        Box::pin(self.read_tail(read))
+    }
+
+    fn status(&self) -> Reply<'_, StatusReport> {
+        Box::pin(async move { Ok(status::report(&self.inner).await) })
+    }
+
+    fn service(&self, name: ServiceName) -> Reply<'_, ServiceInfo> {
+        Box::pin(async move {
+            status::service(&self.inner, &name).await.ok_or_else(|| {
+                ApiError::not_found(format!("no service `{name}` runs here; `busway status` lists them"))
+            })
+        })
+    }
+
+    fn dead_list(&self, filter: DeadFilter) -> Reply<'_, DeadPage> {
+        Box::pin(async move { dead::list(&self.inner, &filter) })
+    }
+
+    fn dead_show(&self, id: EventId) -> Reply<'_, Vec<DeadDetail>> {
+        Box::pin(async move { dead::show(&self.inner, id) })
+    }
+
+    fn dead_retry(&self, filter: DeadFilter) -> Reply<'_, DeadChanged> {
+        Box::pin(async move {
+            self.check_running()?;
+            dead::change(&self.inner, &filter, dead::Change::Retry).await
+        })
+    }
+
+    fn dead_drop(&self, filter: DeadFilter) -> Reply<'_, DeadChanged> {
+        Box::pin(async move {
+            self.check_running()?;
+            dead::change(&self.inner, &filter, dead::Change::Drop).await
+        })
+    }
+
+    fn kv_list(&self, service: ServiceName, query: KvQuery) -> Reply<'_, KvPage> {
+        Box::pin(async move {
+            let prefix = query.prefix.unwrap_or_default();
+            let limit = query.limit.unwrap_or(KvQuery::LIMIT).min(KvQuery::LIMIT);
+            let all = self.inner.engine.kv_dump(&service);
+            let mut wanted = all
+                .into_iter()
+                .filter(|(key, _)| key.starts_with(&prefix) && query.after.as_ref().is_none_or(|after| key > after));
+            let entries = wanted.by_ref().take(limit).map(|(key, value)| KvEntry::new(key, &value)).collect();
+            Ok(KvPage { entries, more: wanted.next().is_some() })
+        })
+    }
+
+    fn shutdown(&self, request: ShutdownRequest) -> Reply<'_, ()> {
+        Box::pin(async move {
+            self.inner.request_stop(request.now);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! `status`: figures of the node, the bus and every service.
+
+use busway_dispatch::SubStats;
+use busway_engine::Room;
+use busway_gateway::api::{
+    BusStatus, DetachedSubscription, NodeStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
+    SubscriptionStatus,
+};
+use busway_types::{ServiceName, SubId};
+use rustc_hash::FxHashMap;
+
+use crate::inner::Inner;
+use crate::services::Service;
+
+pub(super) async fn report(inner: &Inner) -> StatusReport {
+    let stats = inner.driver.stats().await;
+    let engine = inner.engine.status();
+    let services = inner.services.all();
+    let detached = inner.engine.subscriptions().into_iter().filter_map(|known| {
+        let lag = engine.head.saturating_sub(known.state.cursor);
+        let dead = known.state.dead.len();
+        known.detached_since.map(|since_ms| DetachedSubscription {
+            name: known.name,
+            service: known.service,
+            since_ms,
+            lag,
+            dead,
+        })
+    });
+    StatusReport {
+        node: NodeStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            engine: engine.description.clone(),
+            durability: inner.durability.clone(),
+            uptime_ms: (inner.clock.monotonic_ns() - inner.started_ns) / 1_000_000,
+            admin: inner.admin,
+            draining: inner.is_stopping(),
+        },
+        bus: BusStatus {
+            oldest: engine.oldest,
+            head: engine.head,
+            bytes: engine.bytes,
+            delayed: engine.delayed,
+            room: room(inner.engine.room()).to_owned(),
+        },
+        services: services.iter().map(|service| service_status(inner, service, &stats)).collect(),
+        refused: inner.services.refused(),
+        detached: detached.collect(),
+    }
+}
+
+fn room(room: Room) -> &'static str {
+    match room {
+        Room::Enough => "enough",
+        Room::NoPublishers => "no-publishers",
+        Room::NoTransactions => "no-transactions",
+    }
+}
+
+fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, SubStats>) -> ServiceStatus {
+    let figures = service.metrics.snapshot();
+    let handler = service.handler();
+    let lane = handler.as_ref().map(|handler| handler.lane.stats()).unwrap_or_default();
+    let failing = inner.driver.failing().get(&service.config.name).cloned();
+    let (mut state, mut reason) = service.with(|now| (now.state, now.reason.clone()));
+    if let (ServiceState::Running, Some(why)) = (state, failing) {
+        (state, reason) = (ServiceState::Parked, Some(why));
+    }
+    let quantile =
+        |q: f64| (!figures.time_ns.is_empty()).then(|| figures.time_ns.value_at_quantile(q) as f64 / 1_000.0);
+    let subscription = handler.map(|handler| {
+        let stats = stats.get(&handler.sub);
+        SubscriptionStatus {
+            name: handler.name,
+            patterns: handler.patterns,
+            ready: stats.map_or(0, |s| s.ready),
+            in_flight: stats.map_or(0, |s| s.in_flight),
+            parked: stats.map_or(0, |s| s.parked),
+            dead: stats.map_or(0, |s| s.dead),
+            backlog_events: stats.map_or(0, |s| s.backlog_events),
+            lag: stats.map_or(0, |s| s.behind),
+            paused: stats.and_then(|s| s.paused).map(|why| why.to_string()),
+        }
+    });
+    ServiceStatus {
+        name: service.config.name.clone(),
+        component: service.config.component.display().to_string(),
+        state,
+        reason,
+        instances: lane.instances,
+        handled: figures.handled,
+        acked: figures.acked,
+        published: figures.published,
+        retried: figures.retried,
+        dead_lettered: figures.dead_lettered,
+        trapped: figures.trapped,
+        timed_out: figures.timed_out,
+        skipped: figures.skipped,
+        p50_us: quantile(0.5),
+        p99_us: quantile(0.99),
+        memory_bytes: lane.memory_bytes as u64,
+        subscriptions: subscription.into_iter().collect(),
+    }
+}
+
+pub(super) async fn service(inner: &Inner, name: &ServiceName) -> Option<ServiceInfo> {
+    let service = inner.services.get(name)?;
+    let stats = inner.driver.stats().await;
+    let (exports, imports) = service.with(|now| {
+        let version = now.version.as_ref();
+        version.map(|v| (v.exports.clone(), v.imports.clone())).unwrap_or_default()
+    });
+    let status = service_status(inner, &service, &stats);
+    let config = &service.config;
+    Some(ServiceInfo {
+        exports,
+        imports,
+        publish: config.publish.clone(),
+        subscribe: status.subscriptions.iter().flat_map(|s| s.patterns.clone()).collect(),
+        ordering: config.ordering,
+        concurrency: config.concurrency,
+        timeout_ms: u64::try_from(config.timeout.as_millis()).unwrap_or(u64::MAX),
+        memory_limit_bytes: config.memory_bytes as u64,
+        key_value: config.key_value,
+        env: config.env.keys().cloned().collect(),
+        files: config
+            .files
+            .iter()
+            .map(|grant| {
+                format!("{} as {}{}", grant.host.display(), grant.guest, if grant.write { "" } else { " (read only)" })
+            })
+            .collect(),
+        network: config.network.iter().map(ToString::to_string).collect(),
+        status,
+    })
+}

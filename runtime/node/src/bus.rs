@@ -1,0 +1,82 @@
+//! The bus as the guest code of one service sees it.
+//!
+//! Role: [`busway_host::Bus`] for one service: its publish grants, the limits, key-value. Called on lane threads.
+
+use std::sync::Arc;
+
+use busway_engine::Engine;
+use busway_host::{Bus, Refusal};
+use busway_types::{Clock, Draft, Entropy, Event, EventId, KvVersion, KvWrite, Limits, ServiceName, SplitMix, Topic};
+use bytes::Bytes;
+use std::sync::{Mutex, PoisonError};
+use tokio::runtime::Handle;
+
+use crate::manifest::ServiceConfig;
+use crate::metrics::Metrics;
+use crate::publisher::{PublishError, Publisher};
+
+/// What one service reaches of the bus.
+pub(crate) struct ServiceBus {
+    pub(crate) config: ServiceConfig,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) entropy: Mutex<SplitMix>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Where blocking calls of tasks wait for answers; lane threads are not tokio's.
+    pub(crate) runtime: Handle,
+}
+
+impl ServiceBus {
+    fn check_grant(&self, topic: &Topic) -> Result<(), Refusal> {
+        if self.config.may_publish(topic) {
+            return Ok(());
+        }
+        Err(Refusal::Denied(self.config.publish_denied(topic.as_str()).to_string()))
+    }
+}
+
+impl Bus for ServiceBus {
+    fn admit(&self, _service: &ServiceName, draft: Draft, id: Option<EventId>) -> Result<Event, Refusal> {
+        self.check_grant(&draft.topic)?;
+        let now = self.clock.now();
+        let id = id.unwrap_or_else(|| {
+            let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);
+            EventId::new(now, &mut *entropy as &mut dyn Entropy)
+        });
+        draft.admit(id, now, &self.limits).map_err(|error| match error {
+            error @ busway_types::InvalidEvent::TooLarge { .. } => Refusal::TooLarge(error.to_string()),
+            error => Refusal::Invalid(error.to_string()),
+        })
+    }
+
+    fn publish_blocking(&self, _service: &ServiceName, drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
+        for draft in &drafts {
+            self.check_grant(&draft.topic)?;
+        }
+        let receipts = self.runtime.block_on(self.publisher.publish(drafts)).map_err(|error| match error {
+            PublishError::Overloaded(reason) => Refusal::Overloaded(reason),
+            PublishError::Invalid { source: error @ busway_types::InvalidEvent::TooLarge { .. }, .. } => {
+                Refusal::TooLarge(error.to_string())
+            }
+            error @ PublishError::Engine(_) => Refusal::Overloaded(error.to_string()),
+            error => Refusal::Invalid(error.to_string()),
+        })?;
+        self.metrics.published(receipts.len() as u64);
+        Ok(receipts.into_iter().map(|receipt| receipt.id).collect())
+    }
+
+    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion) {
+        self.engine.kv_get(service, key)
+    }
+
+    fn kv_bytes(&self, service: &ServiceName) -> usize {
+        self.engine.kv_bytes(service)
+    }
+
+    fn kv_write_blocking(&self, service: &ServiceName, writes: Vec<KvWrite>) -> Result<(), Refusal> {
+        let written = self.runtime.block_on(self.engine.kv_write(service, writes));
+        written.map_err(|error| Refusal::Overloaded(error.to_string()))
+    }
+}

@@ -1,0 +1,577 @@
+//! The driver: runs the dispatcher's state machine of one partition over an engine and the lanes.
+//!
+//! Role: one thread that owns the machine. It takes inputs in batches, lets the machine decide, and performs the actions:
+//! chunks to lanes, settlements to the engine, reads back into the machine. It decides nothing about order or redelivery.
+//!
+//! ```text
+//!   engine --appended, settled--> inbox --> machine.step --> actions --> lane.submit / engine.settle / engine.read
+//!   lanes  --reports------------/                 ^---------- results of reads, lost chunks -------------'
+//! ```
+//!
+//! Invariants: only this thread touches the machine; every action is performed in the order in which it was decided; the
+//! thread ends only after `Stop` or after the engine failed.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
+use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
+use busway_host::{Lane, LaneSink};
+use busway_types::{
+    Batch, Clock, Limits, Offset, Pattern, Report, ServiceName, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+};
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
+use crate::inbox::{Gate, Inbox};
+use crate::metrics::Metrics;
+use crate::publisher::Publisher;
+
+/// The partition of the embedded engine.
+pub(crate) const PARTITION: Partition = 0;
+/// A full subscription this much over its limit (in percent) also holds back the handlers that publish to it.
+const PRESSURE_PERCENT: usize = 125;
+/// How often the engine is ticked when nothing is due.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// How long a subscription rests when no instance could be made; doubled each time.
+const REST_FIRST: Duration = Duration::from_millis(100);
+const REST_LONGEST: Duration = Duration::from_secs(10);
+/// The longest sleep of a driver that waits for nothing.
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+
+/// Sees every report before the machine does; for benchmarks and tests.
+pub type ReportTap = Arc<dyn Fn(&Report) + Send + Sync>;
+
+/// What happens to a partition.
+pub(crate) enum Event {
+    Assigned {
+        epoch: Epoch,
+    },
+    Appended(Batch, usize),
+    Delayed(Timestamp),
+    Settled(Settled),
+    Machine(Input),
+    Report(Report),
+    Lost {
+        sub: SubId,
+        chunk: u64,
+        failed: bool,
+    },
+    Attach {
+        sub: SubId,
+        target: Box<Target>,
+        state: SubscriptionState,
+        head: Offset,
+    },
+    Swap {
+        sub: SubId,
+        target: Box<Target>,
+    },
+    Detach {
+        sub: SubId,
+        done: tokio::sync::oneshot::Sender<()>,
+    },
+    Pause {
+        sub: SubId,
+        paused: bool,
+    },
+    /// Nothing new for anybody: the node drains.
+    PauseAll,
+    Failed(EngineError),
+    Stop,
+}
+
+/// Where the chunks of a subscription go.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) spec: SubscriptionSpec,
+    pub(crate) lane: Arc<Lane>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What the service may publish to.
+    pub(crate) grants: Vec<Pattern>,
+}
+
+struct Attached {
+    target: Target,
+    /// Paused by the supervisor.
+    held: bool,
+    /// Paused until then because no instance could be made.
+    resting: Option<Timestamp>,
+    /// Paused because a subscription that it may publish to is far over its limit.
+    pressed: bool,
+    /// No instance could be made so many times in a row.
+    failures: u32,
+    full: bool,
+    detaching: Option<tokio::sync::oneshot::Sender<()>>,
+}
+
+impl Attached {
+    fn is_paused(&self) -> bool {
+        self.held || self.pressed || self.resting.is_some()
+    }
+}
+
+/// What others may know of the driver.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Inbox<Event>,
+    pub(crate) gate: Arc<Gate>,
+    /// Whether nothing is queued, in flight or delayed.
+    pub(crate) idle: watch::Sender<bool>,
+    /// Set once, when the engine failed.
+    pub(crate) failure: watch::Sender<Option<String>>,
+    /// The epoch under which the partition is owned.
+    pub(crate) epoch: watch::Sender<Epoch>,
+    /// The offset after the newest event that the driver has seen.
+    pub(crate) head: watch::Sender<Offset>,
+    /// Services of which no instance can be made, and why.
+    failing: Mutex<FxHashMap<ServiceName, String>>,
+    /// Figures of the machine, renewed when somebody asked for them.
+    stats: Mutex<FxHashMap<SubId, SubStats>>,
+    stats_wanted: AtomicBool,
+    stats_round: watch::Sender<u64>,
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("driver event")
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(limits: &Limits) -> Arc<Self> {
+        Arc::new(Self {
+            inbox: Inbox::new(),
+            gate: Arc::new(Gate::new(limits.inflight_bytes)),
+            idle: watch::Sender::new(false),
+            failure: watch::Sender::new(None),
+            epoch: watch::Sender::new(0),
+            head: watch::Sender::new(0),
+            failing: Mutex::new(FxHashMap::default()),
+            stats: Mutex::new(FxHashMap::default()),
+            stats_wanted: AtomicBool::new(false),
+            stats_round: watch::Sender::new(0),
+        })
+    }
+
+    /// Services of which no instance can be made, and why.
+    pub(crate) fn failing(&self) -> MutexGuard<'_, FxHashMap<ServiceName, String>> {
+        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Figures of every attached subscription, as of now.
+    pub(crate) async fn stats(&self) -> FxHashMap<SubId, SubStats> {
+        let mut round = self.stats_round.subscribe();
+        round.mark_unchanged();
+        self.stats_wanted.store(true, Ordering::Release);
+        self.inbox.push(Event::Machine(Input::Tick));
+        let _ = tokio::time::timeout(Duration::from_secs(2), round.changed()).await;
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Sink for Shared {
+    fn assigned(&self, _partition: Partition, epoch: Epoch, head: Offset) {
+        self.head.send_replace(head);
+        self.epoch.send_replace(epoch);
+        self.inbox.push(Event::Assigned { epoch });
+    }
+
+    fn appended(&self, _partition: Partition, batch: Batch) {
+        let bytes = batch.events.iter().map(|event| event.cost()).sum();
+        self.gate.add(bytes);
+        self.inbox.push(Event::Appended(batch, bytes));
+    }
+
+    fn delayed(&self, _partition: Partition, due: Timestamp) {
+        self.inbox.push(Event::Delayed(due));
+    }
+
+    fn settled(&self, _partition: Partition, settled: Settled) {
+        self.inbox.push(Event::Settled(settled));
+    }
+
+    fn revoked(&self, _partition: Partition) {
+        self.inbox.push(Event::Failed(EngineError::Closed));
+    }
+
+    fn failed(&self, error: EngineError) {
+        self.inbox.push(Event::Failed(error));
+    }
+}
+
+impl LaneSink for Shared {
+    fn report(&self, report: Report) {
+        self.inbox.push(Event::Report(report));
+    }
+
+    fn lost(&self, sub: SubId, chunk: u64) {
+        self.inbox.push(Event::Lost { sub, chunk, failed: true });
+    }
+
+    fn instance_failed(&self, service: &ServiceName, reason: &str) {
+        tracing::error!(service = %service, reason, "no instance could be made; its events wait");
+        self.failing().insert(service.clone(), reason.to_owned());
+    }
+}
+
+pub(crate) struct Driver {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) machine: Machine,
+    pub(crate) limits: Limits,
+    pub(crate) tap: Option<ReportTap>,
+    attached: FxHashMap<SubId, Attached>,
+    /// Subscriptions by settlement token, for the figures of conflicts.
+    tokens: FxHashMap<u64, SubId>,
+    epoch: Epoch,
+    room: Room,
+    engine_due: Option<Timestamp>,
+    ticked: Timestamp,
+    /// How many of the attached are full, pressed and on their way out.
+    full: usize,
+    pressed: usize,
+    detaching: usize,
+    /// Whether some subscription rests.
+    resting: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        publisher: Arc<Publisher>,
+        machine: Machine,
+        limits: Limits,
+        tap: Option<ReportTap>,
+    ) -> Self {
+        Self {
+            shared,
+            engine,
+            clock,
+            publisher,
+            machine,
+            limits,
+            tap,
+            attached: FxHashMap::default(),
+            tokens: FxHashMap::default(),
+            epoch: 0,
+            room: Room::Enough,
+            engine_due: None,
+            ticked: Timestamp(0),
+            full: 0,
+            pressed: 0,
+            detaching: 0,
+            resting: false,
+        }
+    }
+
+    /// Runs until told to stop or until the engine fails.
+    pub(crate) fn run(mut self) {
+        let mut events = Vec::new();
+        let mut actions = Vec::new();
+        loop {
+            self.shared.inbox.take(&mut events, self.sleep());
+            let now = self.clock.now();
+            for event in events.drain(..) {
+                match self.handle(now, event, &mut actions) {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(error) => return self.fail(&error),
+                }
+            }
+            if let Err(error) = self.after(now, &mut actions) {
+                return self.fail(&error);
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &EngineError) {
+        tracing::error!(%error, "the engine failed; the node stops");
+        self.shared.failure.send_replace(Some(error.to_string()));
+    }
+
+    /// How long there is nothing to do unless something arrives.
+    fn sleep(&self) -> Duration {
+        let longest = if self.resting { REST_FIRST } else { LONGEST_SLEEP };
+        let due = [self.machine.next_due(), self.engine_due].into_iter().flatten().min();
+        let now = self.clock.now();
+        due.map_or(longest, |at| at.since(now).max(Duration::from_millis(1)).min(longest))
+    }
+
+    fn handle(&mut self, now: Timestamp, event: Event, actions: &mut Vec<Action>) -> Result<bool, EngineError> {
+        match event {
+            Event::Assigned { epoch } => self.epoch = epoch,
+            Event::Appended(batch, bytes) => {
+                self.shared.gate.remove(bytes);
+                self.shared.head.send_replace(batch.end());
+                self.machine.step(now, Input::Appended(batch), actions);
+            }
+            Event::Delayed(due) => self.engine_due = Some(self.engine_due.map_or(due, |at| at.min(due))),
+            Event::Settled(settled) => self.settled(now, settled, actions),
+            Event::Machine(input) => self.machine.step(now, input, actions),
+            Event::Report(report) => {
+                if let Some(tap) = &self.tap {
+                    tap(&report);
+                }
+                if let Some(attached) = self.attached.get_mut(&report.sub) {
+                    attached.target.metrics.record(&report.results);
+                    if std::mem::take(&mut attached.failures) > 0 {
+                        self.shared.failing().remove(&attached.target.spec.service);
+                    }
+                }
+                self.machine.step(now, Input::Report(report), actions);
+            }
+            Event::Lost { sub, chunk, failed } => {
+                if failed {
+                    self.rest(now, sub, actions);
+                }
+                self.machine.step(now, Input::ChunkLost { sub, chunk }, actions);
+            }
+            Event::Attach { sub, target, state, head } => {
+                let spec = target.spec.clone();
+                let attached = Attached {
+                    target: *target,
+                    held: false,
+                    resting: None,
+                    pressed: false,
+                    full: false,
+                    failures: 0,
+                    detaching: None,
+                };
+                self.attached.insert(sub, attached);
+                self.machine.step(now, Input::Attach { sub, spec, state, head }, actions);
+            }
+            Event::Swap { sub, target } => {
+                if let Some(attached) = self.attached.get_mut(&sub) {
+                    let spec = target.spec.clone();
+                    attached.target = *target;
+                    self.machine.step(now, Input::Reconfigure { sub, spec }, actions);
+                }
+            }
+            Event::Detach { sub, done } => {
+                self.machine.step(now, Input::Detach { sub }, actions);
+                match self.attached.get_mut(&sub) {
+                    Some(attached) => {
+                        self.detaching += usize::from(attached.detaching.is_none());
+                        attached.detaching = Some(done);
+                    }
+                    None => drop(done.send(())),
+                }
+            }
+            Event::Pause { sub, paused } => {
+                if let Some(attached) = self.attached.get_mut(&sub) {
+                    attached.held = paused;
+                    let paused = attached.is_paused();
+                    self.machine.step(now, Input::Paused { sub, paused }, actions);
+                }
+            }
+            Event::PauseAll => {
+                for (sub, attached) in &mut self.attached {
+                    attached.held = true;
+                    self.machine.step(now, Input::Paused { sub: *sub, paused: true }, actions);
+                }
+            }
+            Event::Failed(error) => return Err(error),
+            Event::Stop => return Ok(false),
+        }
+        self.perform(actions)?;
+        Ok(true)
+    }
+
+    /// No instance could be made: nothing more for this subscription for a while, longer each time.
+    fn rest(&mut self, now: Timestamp, sub: SubId, actions: &mut Vec<Action>) {
+        if let Some(attached) = self.attached.get_mut(&sub) {
+            let wait = REST_FIRST.saturating_mul(1 << attached.failures.min(16)).min(REST_LONGEST);
+            attached.failures = attached.failures.saturating_add(1);
+            attached.resting = Some(now.after(wait));
+            self.resting = true;
+            self.machine.step(now, Input::Paused { sub, paused: true }, actions);
+        }
+    }
+
+    /// Lets those that rested long enough try again.
+    fn wake_rested(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> Result<(), EngineError> {
+        self.resting = false;
+        for (sub, attached) in &mut self.attached {
+            match attached.resting {
+                Some(until) if until <= now => {
+                    attached.resting = None;
+                    let paused = attached.is_paused();
+                    self.machine.step(now, Input::Paused { sub: *sub, paused }, actions);
+                }
+                Some(_) => self.resting = true,
+                None => {}
+            }
+        }
+        self.perform(actions)
+    }
+
+    fn settled(&mut self, now: Timestamp, settled: Settled, actions: &mut Vec<Action>) {
+        let Settled { token, conflicts } = settled;
+        let Some(sub) = self.tokens.remove(&token) else { return };
+        if !conflicts.is_empty()
+            && let Some(attached) = self.attached.get(&sub)
+        {
+            attached.target.metrics.conflicts(conflicts.len() as u64);
+        }
+        self.machine.step(now, Input::Settled { sub, token, conflicts }, actions);
+    }
+
+    fn perform(&mut self, actions: &mut Vec<Action>) -> Result<(), EngineError> {
+        for action in actions.drain(..) {
+            match action {
+                Action::Deliver(chunk) => {
+                    let (sub, id) = (chunk.sub, chunk.id);
+                    let taken = self.attached.get(&sub).is_some_and(|a| a.target.lane.submit(chunk).is_ok());
+                    if !taken {
+                        self.shared.inbox.push(Event::Lost { sub, chunk: id, failed: false });
+                    }
+                }
+                Action::Settle(settlement) => {
+                    if let Some(attached) = self.attached.get(&settlement.sub) {
+                        attached.target.metrics.settled(&settlement);
+                    }
+                    self.tokens.insert(settlement.token, settlement.sub);
+                    self.engine.settle(PARTITION, self.epoch, settlement)?;
+                }
+                Action::Read { sub, from, max_events, max_bytes } => {
+                    let patterns = self.attached.get(&sub).map(|a| a.target.spec.patterns.clone()).unwrap_or_default();
+                    let request = ReadRequest { from, patterns: patterns.into(), max_events, max_bytes };
+                    let read = self.engine.read(PARTITION, &request)?;
+                    self.warn_of_loss(sub, from);
+                    let input = Input::Read { sub, result: read.events, next: read.next };
+                    self.shared.inbox.push(Event::Machine(input));
+                }
+                Action::Fetch { sub, offsets } => {
+                    let events = self.engine.fetch(PARTITION, &offsets)?;
+                    self.shared.inbox.push(Event::Machine(Input::Fetched { sub, events, asked: offsets }));
+                }
+                Action::Advance { sub, cursor } => self.engine.advance(PARTITION, self.epoch, sub, cursor),
+                Action::Warn(warning) => self.warn(&warning),
+            }
+        }
+        Ok(())
+    }
+
+    /// A bus in memory keeps old events only up to a limit: say so when a late reader comes too late.
+    fn warn_of_loss(&self, sub: SubId, from: Offset) {
+        let oldest = self.engine.status().oldest;
+        if from < oldest {
+            let name = self.attached.get(&sub).map_or("?", |a| a.target.spec.name.as_str());
+            tracing::warn!(subscription = name, from, oldest, "events that it had not read yet are no longer kept");
+        }
+    }
+
+    fn warn(&self, warning: &Warning) {
+        let attached = warning.sub().and_then(|sub| self.attached.get(&sub));
+        let name = attached.map_or("-", |a| a.target.spec.name.as_str());
+        tracing::warn!(subscription = name, "{warning}");
+    }
+
+    /// What follows each round: time, room, who is full, who is gone, whether anything is left to do.
+    fn after(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> Result<(), EngineError> {
+        if self.machine.next_due().is_some_and(|at| at <= now) {
+            self.machine.step(now, Input::Tick, actions);
+            self.perform(actions)?;
+        }
+        if self.engine_due.is_some_and(|at| at <= now) || now.since(self.ticked) >= TICK_EVERY {
+            self.ticked = now;
+            self.engine_due = self.engine.tick(now)?;
+        }
+        let room = self.engine.room();
+        if room != self.room {
+            self.room = room;
+            self.machine.step(now, Input::Room(room < Room::NoTransactions), actions);
+            self.perform(actions)?;
+        }
+        if self.resting {
+            self.wake_rested(now, actions)?;
+        }
+        self.note_full();
+        if self.full > 0 || self.pressed > 0 {
+            self.press(now, actions)?;
+        }
+        if self.detaching > 0 {
+            self.finish_detached();
+        }
+        if self.shared.stats_wanted.swap(false, Ordering::AcqRel) {
+            self.renew_stats();
+        }
+        let idle = self.engine_due.is_none() && self.machine.is_idle() && self.shared.inbox.is_empty();
+        self.shared.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);
+        Ok(())
+    }
+
+    fn note_full(&mut self) {
+        for (sub, full) in self.machine.full_changed() {
+            let Some(attached) = self.attached.get_mut(&sub) else { continue };
+            if attached.full != full {
+                attached.full = full;
+                self.full = if full { self.full + 1 } else { self.full.saturating_sub(1) };
+                let spec = &attached.target.spec;
+                self.publisher.set_full(sub, spec.service.as_str(), &spec.patterns, full);
+                let (service, state) = (spec.service.as_str(), if full { "full" } else { "has room again" });
+                tracing::info!(service, state, "the queue of a service changed");
+            }
+        }
+    }
+
+    /// Holds back handlers that may publish to a subscription far over its limit, and lets go of the others.
+    fn press(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> Result<(), EngineError> {
+        let over = self.limits.backlog_bytes / 100 * PRESSURE_PERCENT;
+        let pressing: Vec<Pattern> = self
+            .attached
+            .iter()
+            .filter(|(sub, a)| a.full && self.machine.stats(**sub).is_some_and(|s| s.backlog_bytes > over))
+            .flat_map(|(_, a)| a.target.spec.patterns.clone())
+            .collect();
+        let mut changed = Vec::new();
+        for (sub, attached) in &mut self.attached {
+            let pressed = attached.target.spec.may_publish
+                && attached.target.grants.iter().any(|grant| pressing.iter().any(|p| p.overlaps(grant)));
+            if pressed != attached.pressed {
+                attached.pressed = pressed;
+                self.pressed = if pressed { self.pressed + 1 } else { self.pressed - 1 };
+                changed.push((*sub, attached.is_paused()));
+            }
+        }
+        for (sub, paused) in changed {
+            self.machine.step(now, Input::Paused { sub, paused }, actions);
+        }
+        self.perform(actions)
+    }
+
+    fn finish_detached(&mut self) {
+        let gone = |machine: &Machine, sub: SubId| machine.stats(sub).is_none();
+        let finished: Vec<SubId> = self
+            .attached
+            .iter()
+            .filter(|(sub, a)| a.detaching.is_some() && gone(&self.machine, **sub))
+            .map(|(sub, _)| *sub)
+            .collect();
+        for sub in finished {
+            if let Some(attached) = self.attached.remove(&sub) {
+                self.detaching -= 1;
+                self.pressed -= usize::from(attached.pressed);
+                if attached.full {
+                    self.full = self.full.saturating_sub(1);
+                    self.publisher.set_full(sub, "", &[], false);
+                }
+                if let Some(done) = attached.detaching {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn renew_stats(&self) {
+        let stats = self.attached.keys().filter_map(|sub| Some((*sub, self.machine.stats(*sub)?))).collect();
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+        self.shared.stats_round.send_modify(|round| *round += 1);
+    }
+}

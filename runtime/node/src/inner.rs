@@ -1,0 +1,60 @@
+//! What the parts of a node share.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use busway_engine::{Engine, Epoch};
+use busway_host::Host;
+use busway_types::{Clock, Limits};
+use tokio::sync::watch;
+
+use crate::driver;
+use crate::publisher::Publisher;
+use crate::services::Catalog;
+
+/// How far a node is on its way to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    /// It runs.
+    No,
+    /// It finishes what is in flight.
+    Drain,
+    /// It ends at once; what is in flight is tried again at the next start.
+    Now,
+}
+
+/// What the parts of a node share.
+pub(crate) struct Inner {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: Limits,
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) driver: Arc<driver::Shared>,
+    pub(crate) publisher: Arc<Publisher>,
+    pub(crate) host: Host,
+    pub(crate) services: Catalog,
+    pub(crate) durability: String,
+    pub(crate) started_ns: u64,
+    pub(crate) admin: SocketAddr,
+    pub(crate) stop: watch::Sender<Stop>,
+}
+
+impl Inner {
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.stop.borrow() != Stop::No
+    }
+
+    /// Begins to stop; a request to stop at once overrides an earlier one to drain.
+    pub(crate) fn request_stop(&self, now: bool) {
+        let wanted = if now { Stop::Now } else { Stop::Drain };
+        self.stop.send_if_modified(|stop| {
+            let later = wanted > *stop;
+            *stop = wanted.max(*stop);
+            later
+        });
+    }
+
+    /// The epoch under which this node owns its partition.
+    pub(crate) fn epoch(&self) -> Epoch {
+        *self.driver.epoch.borrow()
+    }
+}

@@ -1,0 +1,118 @@
+//! Figures per service.
+//!
+//! Role: count what happened, once per report or settlement, not per event; read by `status`. Counts start at zero with
+//! the process.
+
+use std::sync::{Mutex, PoisonError};
+
+use busway_types::{DeliveryResult, Outcome, Settlement, Verdict};
+use hdrhistogram::Histogram;
+
+/// What one service did since the node started.
+#[derive(Clone, Debug)]
+pub struct ServiceFigures {
+    /// Deliveries that ran, however they ended.
+    pub handled: u64,
+    /// Deliveries acknowledged.
+    pub acked: u64,
+    /// Events published by acknowledged deliveries and by tasks.
+    pub published: u64,
+    /// Failed deliveries that are tried again.
+    pub retried: u64,
+    /// Events given up.
+    pub dead_lettered: u64,
+    /// Deliveries that trapped.
+    pub trapped: u64,
+    /// Deliveries that took too long.
+    pub timed_out: u64,
+    /// Deliveries that came back without having run.
+    pub skipped: u64,
+    /// Deliveries run again because what they read had changed.
+    pub conflicts: u64,
+    /// Time per delivery, in nanoseconds.
+    pub time_ns: Histogram<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    figures: Mutex<ServiceFigures>,
+}
+
+impl Metrics {
+    #[expect(clippy::expect_used, reason = "two significant digits are always accepted")]
+    pub(crate) fn new() -> Self {
+        let time_ns = Histogram::new(2).expect("a histogram of two digits");
+        Self {
+            figures: Mutex::new(ServiceFigures {
+                handled: 0,
+                acked: 0,
+                published: 0,
+                retried: 0,
+                dead_lettered: 0,
+                trapped: 0,
+                timed_out: 0,
+                skipped: 0,
+                conflicts: 0,
+                time_ns,
+            }),
+        }
+    }
+
+    fn with<R>(&self, change: impl FnOnce(&mut ServiceFigures) -> R) -> R {
+        change(&mut self.figures.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn record(&self, results: &[DeliveryResult]) {
+        self.with(|f| {
+            for result in results {
+                match &result.outcome {
+                    Outcome::Skipped => {
+                        f.skipped += 1;
+                        continue;
+                    }
+                    Outcome::Acked => {
+                        f.acked += 1;
+                        f.published += result.effects.as_ref().map_or(0, |e| e.publishes.len() as u64);
+                    }
+                    Outcome::Trapped { .. } => f.trapped += 1,
+                    Outcome::TimedOut { .. } => f.timed_out += 1,
+                    Outcome::Retry { .. } | Outcome::Rejected { .. } => {}
+                }
+                f.handled += 1;
+                f.time_ns.saturating_record(result.busy_ns);
+            }
+        });
+    }
+
+    pub(crate) fn settled(&self, settlement: &Settlement) {
+        let (mut retried, mut dead) = (0, 0);
+        for settle in &settlement.settles {
+            match &settle.verdict {
+                Verdict::Parked(parked) if !parked.attempts.is_empty() => retried += 1,
+                Verdict::Dead { .. } => dead += 1,
+                _ => {}
+            }
+        }
+        if retried + dead > 0 {
+            self.with(|f| {
+                f.retried += retried;
+                f.dead_lettered += dead;
+            });
+        }
+    }
+
+    pub(crate) fn conflicts(&self, count: u64) {
+        self.with(|f| {
+            f.conflicts += count;
+            f.acked -= count.min(f.acked);
+        });
+    }
+
+    pub(crate) fn published(&self, count: u64) {
+        self.with(|f| f.published += count);
+    }
+
+    pub(crate) fn snapshot(&self) -> ServiceFigures {
+        self.with(|f| f.clone())
+    }
+}

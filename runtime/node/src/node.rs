@@ -1,0 +1,292 @@
+//! One running process: start, drain, stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use busway_dispatch::{Machine, MachineOptions};
+use busway_engine::{Embedded, Engine, Storage};
+use busway_gateway::api::StatusReport;
+use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
+use busway_host::{Host, HostConfig};
+use busway_types::{Clock, Limits, SystemClock};
+use tokio::sync::watch;
+
+use crate::admin::Admin;
+use crate::driver::{self, Driver, Event, ReportTap};
+use crate::error::NodeError;
+use crate::inner::{Inner, Stop};
+use crate::manifest::{App, Durability, EngineUrl};
+use crate::publisher::Publisher;
+use crate::services::{Catalog, Preparer, Supervisor};
+use crate::task_set::TaskSet;
+
+/// How long a drain waits for what is in flight.
+const DRAIN_FOR: Duration = Duration::from_secs(30);
+
+/// What a node is started with.
+#[derive(Clone)]
+pub struct NodeOptions {
+    /// The app: a folder of components, a folder with a `busway.toml`, or a manifest.
+    pub app: PathBuf,
+    /// Where the queues live; overrides the manifest. In memory when neither says.
+    pub engine: Option<EngineUrl>,
+    /// Where the admin API listens; port 0 takes any free one.
+    pub admin: SocketAddr,
+    /// The token that the admin API asks for.
+    pub token: String,
+    /// Where compiled code is cached; none for no cache.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether components that appear, change or go are picked up.
+    pub watch: bool,
+    /// Overrides the manifest's limits; for tests and benchmarks.
+    pub limits: Option<Limits>,
+    /// Hears about compilations, which may take seconds.
+    pub progress: Option<busway_host::Progress>,
+    /// Sees every report; for tests and benchmarks.
+    pub tap: Option<ReportTap>,
+}
+
+impl NodeOptions {
+    /// A node for `app` with everything at its default, an admin API on any free loopback port and the given token.
+    pub fn new(app: impl Into<PathBuf>, token: impl Into<String>) -> Self {
+        Self {
+            app: app.into(),
+            engine: None,
+            admin: SocketAddr::from(([127, 0, 0, 1], 0)),
+            token: token.into(),
+            cache_dir: None,
+            watch: true,
+            limits: None,
+            tap: None,
+            progress: None,
+        }
+    }
+}
+
+/// A running node.
+pub struct Node {
+    inner: Arc<Inner>,
+    admin: Arc<Admin>,
+    tasks: TaskSet,
+    busy_tasks: Arc<watch::Sender<usize>>,
+    schedules: bool,
+    driver: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node: reads the app, opens the engine, loads every service, serves the admin API. A service that cannot
+    /// start is refused with its reason (see [`Node::status`]) and stops nothing else.
+    pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
+        let NodeOptions { app: app_path, engine, admin, token, cache_dir, watch, limits, tap, progress } = options;
+        let app = App::load(&app_path)?;
+        let limits = limits.unwrap_or_else(|| app.limits());
+        let listener = busway_gateway::bind(admin).await?;
+        let address = listener.local_addr().map_err(|source| NodeError::System { what: "a socket", source })?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let bus = app.bus();
+        let url = engine.or(bus.engine).unwrap_or(EngineUrl::Memory);
+        let durability = bus.durability.unwrap_or_default();
+        let (engine, durability) = open_engine(&url, durability, &clock, &limits).await?;
+        let host =
+            Host::new(HostConfig { cache: cache_dir, limits: limits.clone(), progress, ..HostConfig::default() })
+                .map_err(|error| NodeError::Host(error.to_string()))?;
+        let seed = seed()?;
+        let shared = driver::Shared::new(&limits);
+        let gate = Arc::clone(&shared.gate);
+        let publisher = Arc::new(Publisher::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed, gate));
+        engine.start(Arc::clone(&shared) as Arc<dyn busway_engine::Sink>)?;
+        let replayable = engine.capabilities().replay;
+        let machine = Machine::new(MachineOptions { limits: limits.clone(), seed: seed ^ 1, replayable });
+        let driver = Driver::new(
+            Arc::clone(&shared),
+            Arc::clone(&engine),
+            Arc::clone(&clock),
+            Arc::clone(&publisher),
+            machine,
+            limits.clone(),
+            tap,
+        );
+        let thread = std::thread::Builder::new()
+            .name("busway-driver".to_owned())
+            .spawn(move || driver.run())
+            .map_err(|source| NodeError::System { what: "a thread", source })?;
+        let started_ns = clock.monotonic_ns();
+        let inner = Arc::new(Inner {
+            clock,
+            limits,
+            engine,
+            driver: shared,
+            publisher,
+            host,
+            services: Catalog::default(),
+            durability,
+            started_ns,
+            admin: address,
+            stop: watch::Sender::new(Stop::No),
+        });
+        let mut node = Self {
+            admin: Arc::new(Admin { inner: Arc::clone(&inner) }),
+            inner,
+            tasks: TaskSet::default(),
+            busy_tasks: Arc::new(watch::Sender::new(0)),
+            schedules: app.services.values().any(|service| service.schedule.is_some()),
+            driver: Some(thread),
+        };
+        node.serve_admin(listener, token);
+        node.start_services(app, seed ^ 2, watch).await;
+        Ok(node)
+    }
+
+    fn serve_admin(&self, listener: tokio::net::TcpListener, token: String) {
+        let backend = Arc::clone(&self.admin) as Arc<dyn AdminBackend>;
+        let config = AdminConfig::new(AdminToken::new(token));
+        let mut stop = self.inner.stop.subscribe();
+        let inner = Arc::clone(&self.inner);
+        self.tasks.spawn(async move {
+            let stopped = async move {
+                let _ = stop.wait_for(|stop| *stop == Stop::Now).await;
+            };
+            if let Err(error) = busway_gateway::serve(listener, backend, config, stopped).await {
+                tracing::error!(%error, "the admin API stopped");
+                inner.driver.failure.send_replace(Some(format!("the admin API stopped: {error}")));
+            }
+        });
+    }
+
+    async fn start_services(&mut self, app: App, seed: u64, watch: bool) {
+        let preparer = Arc::new(Preparer::new(Arc::clone(&self.inner), tokio::runtime::Handle::current(), seed));
+        let mut supervisor =
+            Supervisor::new(Arc::clone(&self.inner), preparer, self.tasks.clone(), app, Arc::clone(&self.busy_tasks));
+        supervisor.start().await;
+        self.tasks.spawn(supervisor.run(watch));
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.inner.admin
+    }
+
+    /// Publishes into this node.
+    pub fn publisher(&self) -> &Arc<Publisher> {
+        &self.inner.publisher
+    }
+
+    /// What the admin API would answer.
+    pub fn admin(&self) -> Arc<dyn AdminBackend> {
+        Arc::clone(&self.admin) as Arc<dyn AdminBackend>
+    }
+
+    /// Figures of everything.
+    pub async fn status(&self) -> StatusReport {
+        self.admin.status().await.unwrap_or_else(|_| unreachable!("status cannot fail"))
+    }
+
+    /// Returns when nothing is queued, in flight, parked or delayed, and no task runs. Never, when something is scheduled.
+    pub async fn idle(&self) {
+        if self.schedules {
+            std::future::pending::<()>().await;
+        }
+        let mut busy = self.busy_tasks.subscribe();
+        let mut idle = self.inner.driver.idle.subscribe();
+        loop {
+            if busy.wait_for(|count| *count == 0).await.is_err() {
+                return;
+            }
+            // Events that a task published just before it ended reach the driver before this question does.
+            self.inner.driver.stats().await;
+            if *idle.borrow_and_update() && *busy.borrow_and_update() == 0 {
+                return;
+            }
+            tokio::select! {
+                _ = idle.wait_for(|idle| *idle) => {}
+                _ = busy.changed() => {}
+            }
+        }
+    }
+
+    /// Returns when the node has to end: because it was asked to over the admin API, or because it failed (the reason).
+    pub async fn stopped(&self) -> Option<String> {
+        let mut stop = self.inner.stop.subscribe();
+        let mut failure = self.inner.driver.failure.subscribe();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop != Stop::No) => None,
+            failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|reason| reason.clone()),
+        }
+    }
+
+    /// Finishes what is in flight (at most 30 s), makes everything safe and ends. Nothing new is accepted meanwhile.
+    pub async fn drain(self) -> Result<(), NodeError> {
+        self.inner.request_stop(false);
+        self.inner.driver.inbox.push(Event::PauseAll);
+        let empty = async {
+            while self.inner.driver.stats().await.values().any(|stats| stats.in_flight > 0) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN_FOR, empty).await.is_err() {
+            tracing::warn!("still busy after {DRAIN_FOR:?}; the rest is tried again at the next start");
+        }
+        self.stop().await
+    }
+
+    /// Ends at once: what is in flight is void and is tried again at the next start.
+    pub async fn stop(mut self) -> Result<(), NodeError> {
+        self.inner.request_stop(true);
+        self.inner.driver.inbox.push(Event::Stop);
+        self.tasks.finish(Duration::from_secs(2)).await;
+        let inner = Arc::clone(&self.inner);
+        let driver = self.driver.take();
+        let closed = tokio::task::spawn_blocking(move || {
+            if let Some(driver) = driver {
+                let _ = driver.join();
+            }
+            for service in inner.services.all() {
+                if let Some(handler) = service.handler() {
+                    handler.lane.close();
+                }
+            }
+            inner.engine.close()
+        });
+        match closed.await {
+            Ok(result) => Ok(result?),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+async fn open_engine(
+    url: &EngineUrl,
+    durability: Durability,
+    clock: &Arc<dyn Clock>,
+    limits: &Limits,
+) -> Result<(Arc<dyn Engine>, String), NodeError> {
+    let (storage, durability) = match url {
+        EngineUrl::Memory => (Storage::Memory, "memory".to_owned()),
+        EngineUrl::File(dir) => {
+            let word = durability.to_string();
+            let durability = match durability {
+                Durability::Sync => busway_engine::Durability::Sync,
+                Durability::Interval(every) => busway_engine::Durability::Interval(every),
+                Durability::Memory => busway_engine::Durability::Memory,
+            };
+            (Storage::Disk { dir: dir.clone(), durability }, word)
+        }
+    };
+    let (clock, limits) = (Arc::clone(clock), limits.clone());
+    let opened =
+        tokio::task::spawn_blocking(move || Embedded::open(&storage, Arc::new(busway_engine::RealFs), clock, limits));
+    match opened.await {
+        Ok(engine) => Ok((Arc::new(engine?), durability)),
+        Err(panic) => Err(NodeError::Host(panic.to_string())),
+    }
+}
+
+/// A random seed from the operating system.
+fn seed() -> Result<u64, NodeError> {
+    let mut bytes = [0; 8];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| NodeError::System { what: "random bytes", source: error.into() })?;
+    Ok(u64::from_ne_bytes(bytes))
+}

@@ -1,0 +1,154 @@
+//! The services that the node knows, and what each is doing.
+//!
+//! Role: a table for others to read: who subscribes to a topic, what `status` shows. Only the supervisor changes it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use busway_gateway::api::{RefusedFile, ServiceState};
+use busway_host::{Lane, Linked, TaskHandle};
+use busway_types::{Pattern, ServiceName, SubId, Timestamp, Topic};
+
+use crate::manifest::ServiceConfig;
+use crate::metrics::Metrics;
+
+/// One version of a service that runs or ran.
+pub(crate) struct Version {
+    /// Hash of the component's bytes.
+    pub(crate) hash: [u8; 32],
+    pub(crate) exports: Vec<String>,
+    pub(crate) imports: Vec<String>,
+    /// Its subscription and the lane that handles it.
+    pub(crate) handler: Option<Handler>,
+    /// Its task, while it runs.
+    pub(crate) task: Option<TaskHandle>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Handler {
+    pub(crate) sub: SubId,
+    pub(crate) name: String,
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) lane: Arc<Lane>,
+}
+
+/// A service, in whatever state.
+pub(crate) struct Service {
+    pub(crate) config: ServiceConfig,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) now: Mutex<Now>,
+}
+
+/// What changes of a service.
+pub(crate) struct Now {
+    pub(crate) state: ServiceState,
+    pub(crate) reason: Option<String>,
+    pub(crate) version: Option<Version>,
+    /// What a task is run from; none when the component is no task.
+    pub(crate) runnable: Option<Linked>,
+}
+
+impl Service {
+    pub(crate) fn new(config: ServiceConfig, metrics: Arc<Metrics>) -> Self {
+        let now = Now { state: ServiceState::Starting, reason: None, version: None, runnable: None };
+        Self { config, metrics, now: Mutex::new(now) }
+    }
+
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut Now) -> R) -> R {
+        look(&mut self.now.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_state(&self, state: ServiceState, reason: Option<String>) {
+        self.with(|now| {
+            now.state = state;
+            now.reason = reason;
+        });
+    }
+
+    pub(crate) fn is_task(&self) -> bool {
+        self.with(|now| now.runnable.is_some())
+    }
+
+    /// What to run the task from; none once this version was replaced or removed.
+    pub(crate) fn runnable(&self) -> Option<Linked> {
+        self.with(|now| now.version.as_ref().and(now.runnable.clone()))
+    }
+
+    /// Notes the running task; false when this version was replaced or removed meanwhile.
+    pub(crate) fn set_task(&self, task: Option<TaskHandle>) -> bool {
+        self.with(|now| match &mut now.version {
+            Some(version) => {
+                version.task = task;
+                true
+            }
+            None => false,
+        })
+    }
+
+    pub(crate) fn handler(&self) -> Option<Handler> {
+        self.with(|now| now.version.as_ref().and_then(|version| version.handler.clone()))
+    }
+}
+
+/// Every service, and the files that are none.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    services: RwLock<BTreeMap<ServiceName, Arc<Service>>>,
+    refused: Mutex<BTreeMap<PathBuf, RefusedFile>>,
+}
+
+impl Catalog {
+    pub(crate) fn get(&self, name: &ServiceName) -> Option<Arc<Service>> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Service>> {
+        self.services.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) fn insert(&self, service: Arc<Service>) {
+        let name = service.config.name.clone();
+        self.services.write().unwrap_or_else(PoisonError::into_inner).insert(name, service);
+    }
+
+    pub(crate) fn remove(&self, name: &ServiceName) {
+        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    pub(crate) fn refuse(&self, path: PathBuf, reason: String, since: Timestamp) {
+        let file = RefusedFile { path: path.display().to_string(), reason, since_ms: since };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(path, file);
+    }
+
+    pub(crate) fn is_refused(&self, path: &std::path::Path) -> bool {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path)
+    }
+
+    pub(crate) fn forgive(&self, path: &std::path::Path) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
+    pub(crate) fn refused(&self) -> Vec<RefusedFile> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// How many subscriptions select a topic.
+    pub(crate) fn subscribers(&self, topic: &Topic) -> usize {
+        let selects = |service: &Arc<Service>| {
+            service.handler().is_some_and(|handler| handler.patterns.iter().any(|pattern| pattern.matches(topic)))
+        };
+        self.services.read().unwrap_or_else(PoisonError::into_inner).values().filter(|s| selects(s)).count()
+    }
+
+    /// The pattern that somebody subscribes to and that looks most like `topic`, for a hint; none when nothing is close.
+    pub(crate) fn nearest_pattern(&self, topic: &Topic) -> Option<String> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let patterns = services.values().filter_map(|service| service.handler()).flat_map(|handler| handler.patterns);
+        patterns
+            .map(|pattern| (strsim::normalized_damerau_levenshtein(topic.as_str(), pattern.as_str()), pattern))
+            .filter(|(likeness, _)| *likeness > 0.5)
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .map(|(_, pattern)| pattern.to_string())
+    }
+}

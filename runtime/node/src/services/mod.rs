@@ -1,0 +1,11 @@
+//! Services: what is known of them, how they start, swap and stop.
+
+mod catalog;
+mod prepare;
+mod scan;
+mod supervisor;
+mod tasks;
+
+pub(crate) use catalog::{Catalog, Service};
+pub(crate) use prepare::Preparer;
+pub(crate) use supervisor::Supervisor;

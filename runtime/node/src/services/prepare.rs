@@ -1,0 +1,143 @@
+//! From a file to a service that could run.
+//!
+//! Role: everything about starting a service that needs no other part of the node to change: read, compile, link, ask for
+//! its subscriptions, check what it may. Runs on a blocking thread; changes nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use busway_host::{Bus, Compiled, FileGrant, Grants, Inspection, Instancing, Linked, ServiceSettings};
+use busway_types::{Entropy, Pattern, SplitMix, SubscriptionSpec};
+
+use crate::bus::ServiceBus;
+use crate::error::StartError;
+use crate::inner::Inner;
+use crate::manifest::{Instances, ServiceConfig};
+use crate::metrics::Metrics;
+
+/// A service that could run: compiled, linked and checked.
+pub(crate) struct Prepared {
+    pub(crate) config: ServiceConfig,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) hash: [u8; 32],
+    pub(crate) linked: Linked,
+    /// What it subscribes to; empty when it handles nothing.
+    pub(crate) patterns: Vec<Pattern>,
+    pub(crate) is_task: bool,
+    pub(crate) exports: Vec<String>,
+    pub(crate) imports: Vec<String>,
+}
+
+impl Prepared {
+    /// The settings of its subscription; none when it handles nothing.
+    pub(crate) fn spec(&self) -> Option<SubscriptionSpec> {
+        let config = &self.config;
+        (!self.patterns.is_empty()).then(|| SubscriptionSpec {
+            name: config.name.to_string(),
+            service: config.name.clone(),
+            patterns: self.patterns.clone(),
+            ordering: config.ordering,
+            retry: config.retry.clone(),
+            concurrency: config.concurrency,
+            start: config.start,
+            own_events: config.own_events,
+            may_publish: self.linked.inspection().produces(),
+        })
+    }
+}
+
+/// Prepares services.
+pub(crate) struct Preparer {
+    inner: Arc<Inner>,
+    runtime: tokio::runtime::Handle,
+    seeds: Mutex<SplitMix>,
+}
+
+impl Preparer {
+    pub(crate) fn new(inner: Arc<Inner>, runtime: tokio::runtime::Handle, seed: u64) -> Self {
+        Self { inner, runtime, seeds: Mutex::new(SplitMix(seed)) }
+    }
+
+    /// Makes a service of a component's file.
+    pub(crate) fn prepare(&self, config: ServiceConfig, metrics: Arc<Metrics>) -> Result<Prepared, StartError> {
+        let bytes = busway_host::inspect::read(&config.component).map_err(busway_host::LoadError::from)?;
+        let hash = busway_host::content_hash(&bytes);
+        let compiled: Compiled = self.inner.host.compile(config.name.as_str(), &bytes)?;
+        drop(bytes);
+        let linked = compiled.link(&self.inner.host, settings(&config), self.bus(&config, &metrics))?;
+        let inspection = compiled.inspection();
+        let patterns = subscriptions(&config, &linked, inspection)?;
+        Ok(Prepared {
+            hash,
+            patterns,
+            is_task: inspection.task.is_some(),
+            exports: inspection.exports.clone(),
+            imports: inspection.imports.iter().map(|need| need.interface.clone()).collect(),
+            linked,
+            config,
+            metrics,
+        })
+    }
+
+    fn bus(&self, config: &ServiceConfig, metrics: &Arc<Metrics>) -> Arc<dyn Bus> {
+        let seed = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
+        Arc::new(ServiceBus {
+            config: config.clone(),
+            publisher: Arc::clone(&self.inner.publisher),
+            engine: Arc::clone(&self.inner.engine),
+            clock: Arc::clone(&self.inner.clock),
+            limits: self.inner.limits.clone(),
+            entropy: Mutex::new(SplitMix(seed)),
+            metrics: Arc::clone(metrics),
+            runtime: self.runtime.clone(),
+        })
+    }
+}
+
+/// What the host has to know of a service's manifest.
+pub(crate) fn settings(config: &ServiceConfig) -> ServiceSettings {
+    let mut settings = ServiceSettings::new(config.name.clone());
+    settings.memory_bytes = config.memory_bytes;
+    settings.timeout = config.timeout;
+    settings.config = config.config.clone();
+    settings.instances = match config.instances {
+        Instances::Reused => Instancing::Reused,
+        Instances::PerEvent => Instancing::PerEvent,
+    };
+    settings.grants = Grants {
+        publish: config.publish.clone(),
+        env: config.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        files: config.files.iter().map(file_grant).collect(),
+        network: config.network.iter().map(ToString::to_string).collect(),
+        key_value: config.key_value,
+    };
+    settings
+}
+
+fn file_grant(grant: &crate::manifest::FileGrant) -> FileGrant {
+    FileGrant { host: grant.host.clone(), guest: grant.guest.clone(), write: grant.write }
+}
+
+/// What a handler subscribes to: the manifest's word, else its own.
+pub(crate) fn subscriptions(
+    config: &ServiceConfig,
+    linked: &Linked,
+    inspection: &Inspection,
+) -> Result<Vec<Pattern>, StartError> {
+    if inspection.handler.is_none() {
+        return Ok(Vec::new());
+    }
+    let wanted = match &config.subscribe {
+        Some(_) => Vec::new(),
+        None => {
+            let own = linked.subscriptions()?;
+            let parse =
+                |pattern: String| pattern.parse().map_err(|source| StartError::Subscription { pattern, source });
+            own.into_iter().map(parse).collect::<Result<Vec<Pattern>, _>>()?
+        }
+    };
+    let patterns = config.subscriptions(&wanted)?;
+    if patterns.is_empty() {
+        return Err(StartError::NoSubscription { service: config.name.clone() });
+    }
+    Ok(patterns)
+}

@@ -1,0 +1,356 @@
+//! Starts, swaps and stops services.
+//!
+//! Role: makes what runs match what the app says. Everything that compiles or instantiates happens on blocking threads;
+//! everything that changes the catalog happens here, one step at a time.
+//!
+//! Invariants: all subscriptions of an app exist before any of its handlers or tasks runs; a new version is complete
+//! (compiled, linked, subscribed) before the old one stops getting chunks; a version that cannot start changes nothing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use busway_gateway::api::ServiceState;
+use busway_host::LaneSettings;
+use busway_types::ServiceName;
+use tokio::sync::{oneshot, watch};
+
+use super::catalog::{Handler, Service, Version};
+use super::prepare::{Prepared, Preparer};
+use super::scan::{Change, Fingerprint, Scanner};
+use super::tasks;
+use crate::driver::{Event, PARTITION, Target};
+use crate::error::StartError;
+use crate::inner::{Inner, Stop};
+use crate::manifest::{App, Origin, ServiceConfig, components};
+use crate::metrics::Metrics;
+use crate::task_set::TaskSet;
+
+/// How often the app's files are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long a removed service may take to finish what is in flight before its instances are dropped.
+const DRAIN_FOR: Duration = Duration::from_secs(30);
+/// The first wait before a service that could not start is tried again; doubled each time.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+
+/// A service that could not start for a reason that may pass.
+struct Waiting {
+    attempts: u32,
+    due_ns: u64,
+}
+
+pub(crate) struct Supervisor {
+    inner: Arc<Inner>,
+    preparer: Arc<Preparer>,
+    tasks: TaskSet,
+    app: App,
+    scanner: Scanner,
+    /// What each known file is configured as.
+    files: BTreeMap<PathBuf, ServiceConfig>,
+    waiting: BTreeMap<PathBuf, Waiting>,
+    /// How many tasks run now that `idle` has to wait for.
+    busy_tasks: Arc<watch::Sender<usize>>,
+    /// Whether the manifest was changed after it was read, so that it is said once.
+    manifest: Option<(PathBuf, Option<Fingerprint>)>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(
+        inner: Arc<Inner>,
+        preparer: Arc<Preparer>,
+        tasks: TaskSet,
+        app: App,
+        busy_tasks: Arc<watch::Sender<usize>>,
+    ) -> Self {
+        let manifest = app.manifest.as_ref().map(|manifest| (manifest.path.clone(), Fingerprint::of(&manifest.path)));
+        Self {
+            inner,
+            preparer,
+            tasks,
+            app,
+            scanner: Scanner::default(),
+            files: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            busy_tasks,
+            manifest,
+        }
+    }
+
+    /// Starts every service of the app: first all subscriptions, then handlers, then tasks.
+    pub(crate) async fn start(&mut self) {
+        let mut ready = Vec::new();
+        for refused in self.app.refused.clone() {
+            self.refuse(refused.path, refused.reason);
+        }
+        for config in self.app.services.clone().into_values().filter(|config| config.enabled) {
+            let path = config.component.clone();
+            self.scanner.applied(&path, Fingerprint::of(&path));
+            self.files.insert(path.clone(), config.clone());
+            match self.prepare(config).await {
+                Ok(prepared) => ready.push((path, prepared)),
+                Err(error) => self.could_not_start(path, &error),
+            }
+        }
+        let mut complete = Vec::new();
+        for (path, prepared) in ready {
+            match self.subscribe(prepared) {
+                Ok(staged) => complete.push(staged),
+                Err(error) => self.could_not_start(path, &error),
+            }
+        }
+        let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
+        for service in started {
+            self.start_sources(&service);
+        }
+    }
+
+    /// Watches the app until the node stops.
+    pub(crate) async fn run(mut self, watch_files: bool) {
+        let mut stop = self.inner.stop.subscribe();
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                stopped = stop.wait_for(|stop| *stop != Stop::No) => {
+                    drop(stopped);
+                    return;
+                }
+            }
+            if watch_files {
+                self.look().await;
+            }
+            self.retry_waiting().await;
+        }
+    }
+
+    async fn look(&mut self) {
+        self.look_at_manifest();
+        let mut now: BTreeMap<PathBuf, Option<Fingerprint>> = BTreeMap::new();
+        if let Some(Ok(files)) = self.app.folder.as_deref().map(components) {
+            for file in files {
+                match self.app.service_for(&file) {
+                    Ok(config) if config.enabled => {
+                        now.insert(config.component.clone(), Fingerprint::of(&config.component));
+                        self.files.entry(config.component.clone()).or_insert(config);
+                    }
+                    Ok(_) => {}
+                    Err(refused) => self.refuse(refused.path, refused.reason),
+                }
+            }
+        }
+        for config in self.app.manifest.iter().flat_map(|manifest| manifest.services.values()).filter(|c| c.enabled) {
+            now.insert(config.component.clone(), Fingerprint::of(&config.component));
+        }
+        for change in self.scanner.look(&now) {
+            match change {
+                Change::Settled(path) => self.apply(path).await,
+                Change::Gone(path) => self.remove(&path).await,
+            }
+        }
+    }
+
+    fn look_at_manifest(&mut self) {
+        if let Some((path, seen)) = &mut self.manifest {
+            let now = Fingerprint::of(path);
+            if now != *seen {
+                *seen = now;
+                tracing::warn!(manifest = %path.display(), "the manifest changed; restart the node to apply it");
+            }
+        }
+    }
+
+    async fn retry_waiting(&mut self) {
+        let now = self.inner.clock.monotonic_ns();
+        let due: Vec<PathBuf> =
+            self.waiting.iter().filter(|(_, w)| w.due_ns <= now).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            self.apply(path).await;
+        }
+    }
+
+    /// Starts the component at `path`, or swaps the running service for it.
+    async fn apply(&mut self, path: PathBuf) {
+        let Some(config) = self.files.get(&path).cloned() else { return };
+        let name = config.name.clone();
+        let result = match self.prepare(config).await {
+            Ok(prepared) if self.is_same(&prepared) => {
+                self.inner.services.forgive(&path);
+                self.waiting.remove(&path);
+                return;
+            }
+            Ok(prepared) => self.subscribe(prepared),
+            Err(error) => Err(error),
+        };
+        match result {
+            Ok(staged) => {
+                self.waiting.remove(&path);
+                self.inner.services.forgive(&path);
+                let service = self.go_live(staged);
+                self.start_sources(&service);
+                tracing::info!(service = %name, component = %path.display(), "the service runs");
+            }
+            Err(error) => self.could_not_start(path, &error),
+        }
+    }
+
+    /// Whether a prepared component is what already runs (the file was touched, not changed).
+    fn is_same(&self, prepared: &Prepared) -> bool {
+        let running = self.inner.services.get(&prepared.config.name);
+        running.is_some_and(|service| {
+            service.with(|now| now.version.as_ref().is_some_and(|version| version.hash == prepared.hash))
+        })
+    }
+
+    async fn prepare(&self, config: ServiceConfig) -> Result<Prepared, StartError> {
+        let running = self.inner.services.get(&config.name);
+        if let Some(other) = &running
+            && other.config.component != config.component
+        {
+            return Err(StartError::NameTaken { name: config.name.clone(), other: other.config.component.clone() });
+        }
+        let metrics = running.map_or_else(|| Arc::new(Metrics::new()), |service| Arc::clone(&service.metrics));
+        let preparer = Arc::clone(&self.preparer);
+        match tokio::task::spawn_blocking(move || preparer.prepare(config, metrics)).await {
+            Ok(result) => result,
+            Err(panic) => Err(StartError::Crashed(panic.to_string())),
+        }
+    }
+
+    /// Creates or finds the subscription of a prepared service.
+    fn subscribe(&self, prepared: Prepared) -> Result<Staged, StartError> {
+        let Some(spec) = prepared.spec() else { return Ok(Staged { prepared, attach: None }) };
+        let (sub, state) = self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec)?;
+        Ok(Staged { prepared, attach: Some((sub, state, spec)) })
+    }
+
+    /// Puts a staged service to work; one that ran under its name before gets no further chunk.
+    fn go_live(&self, staged: Staged) -> Arc<Service> {
+        let Staged { prepared, attach } = staged;
+        let name = prepared.config.name.clone();
+        let previous = self.inner.services.get(&name);
+        let old = previous.as_ref().and_then(|service| service.with(|now| now.version.take()));
+        let handler = attach.map(|(sub, state, spec)| {
+            let sink = Arc::clone(&self.inner.driver) as Arc<dyn busway_host::LaneSink>;
+            let lane = Arc::new(prepared.linked.lane(LaneSettings::new(prepared.config.concurrency), sink));
+            let (handler_name, patterns) = (spec.name.clone(), spec.patterns.clone());
+            let grants = prepared.config.publish.clone();
+            let target =
+                Box::new(Target { spec, lane: Arc::clone(&lane), metrics: Arc::clone(&prepared.metrics), grants });
+            let swapped = old.as_ref().and_then(|old| old.handler.as_ref()).is_some_and(|old| old.sub == sub);
+            let head = *self.inner.driver.head.borrow();
+            self.inner.driver.inbox.push(match swapped {
+                true => Event::Swap { sub, target },
+                false => Event::Attach { sub, target, state, head },
+            });
+            Handler { sub, name: handler_name, patterns, lane }
+        });
+        let keeps_handler = handler.is_some();
+        let version =
+            Version { hash: prepared.hash, exports: prepared.exports, imports: prepared.imports, handler, task: None };
+        let service = Arc::new(Service::new(prepared.config, prepared.metrics));
+        service.with(|now| {
+            now.version = Some(version);
+            now.state = ServiceState::Running;
+            now.runnable = prepared.is_task.then_some(prepared.linked);
+        });
+        self.inner.services.insert(Arc::clone(&service));
+        if let Some(old) = old {
+            self.retire(old, keeps_handler);
+        }
+        service
+    }
+
+    /// Stops what is left of an old version; its chunks in flight finish.
+    fn retire(&self, old: Version, replaced: bool) {
+        if let Some(task) = old.task {
+            task.stop();
+        }
+        let Some(handler) = old.handler else { return };
+        let inner = Arc::clone(&self.inner);
+        self.tasks.spawn(async move {
+            if !replaced {
+                detach(&inner, &handler).await;
+            }
+            handler.lane.close();
+        });
+    }
+
+    fn start_sources(&self, service: &Arc<Service>) {
+        tasks::start(&self.inner, &self.tasks, service, &self.busy_tasks);
+    }
+
+    /// The file is gone: what is in flight finishes, then the subscription is detached.
+    async fn remove(&mut self, path: &Path) {
+        self.waiting.remove(path);
+        self.inner.services.forgive(path);
+        let named = self.files.get(path).is_some_and(|config| matches!(config.origin, Origin::Manifest(_)));
+        if named {
+            tracing::warn!(component = %path.display(), "a component of the manifest is gone; the service goes on as it is");
+            return;
+        }
+        let Some(config) = self.files.remove(path) else { return };
+        let Some(service) = self.inner.services.get(&config.name) else { return };
+        service.set_state(ServiceState::Draining, Some("its component was removed".to_owned()));
+        if let Some(version) = service.with(|now| now.version.take()) {
+            if let Some(task) = &version.task {
+                task.stop();
+            }
+            if let Some(handler) = &version.handler {
+                detach(&self.inner, handler).await;
+                handler.lane.close();
+            }
+        }
+        self.inner.services.remove(&config.name);
+        tracing::info!(service = %config.name, "the service was removed; its position is kept for 24 h");
+    }
+
+    /// Notes a file that is no service; says so once.
+    fn refuse(&self, path: PathBuf, reason: String) {
+        if !self.inner.services.is_refused(&path) {
+            tracing::error!(component = %path.display(), "refused: {reason}");
+            self.inner.services.refuse(path, reason, self.inner.clock.now());
+        }
+    }
+
+    fn could_not_start(&mut self, path: PathBuf, error: &StartError) {
+        let Some(config) = self.files.get(&path) else { return };
+        let name: ServiceName = config.name.clone();
+        let reason = error.report();
+        let goes_on = self.inner.services.get(&name).is_some_and(|service| service.with(|now| now.version.is_some()));
+        let then = if goes_on { "the old version goes on" } else { "it does not run" };
+        tracing::error!(service = %name, component = %path.display(), "refused, {then}: {reason}");
+        let now = self.inner.clock.now();
+        self.inner.services.refuse(path.clone(), reason, now);
+        if error.is_retryable() {
+            let waiting = self.waiting.entry(path).or_insert(Waiting { attempts: 0, due_ns: 0 });
+            let wait = RETRY_FIRST.saturating_mul(1 << waiting.attempts.min(16)).min(RETRY_LONGEST);
+            waiting.attempts += 1;
+            let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            waiting.due_ns = self.inner.clock.monotonic_ns().saturating_add(wait_ns);
+        } else {
+            self.waiting.remove(&path);
+        }
+    }
+}
+
+/// A service whose subscription exists.
+struct Staged {
+    prepared: Prepared,
+    attach: Option<(busway_types::SubId, busway_types::SubscriptionState, busway_types::SubscriptionSpec)>,
+}
+
+/// Waits until nothing of a subscription is in flight, then notes that no service is attached to it.
+async fn detach(inner: &Inner, handler: &Handler) {
+    let (done, gone) = oneshot::channel();
+    inner.driver.inbox.push(Event::Detach { sub: handler.sub, done });
+    if tokio::time::timeout(DRAIN_FOR, gone).await.is_err() {
+        tracing::warn!(
+            subscription = handler.name,
+            "still busy; its instances are dropped and the rest is tried again"
+        );
+    }
+    if let Err(error) = inner.engine.detach(PARTITION, inner.epoch(), handler.sub, inner.clock.now()) {
+        tracing::warn!(subscription = handler.name, %error, "could not be detached");
+    }
+}
