@@ -72,10 +72,6 @@ pub(crate) enum Event {
         sub: SubId,
         done: tokio::sync::oneshot::Sender<()>,
     },
-    Pause {
-        sub: SubId,
-        paused: bool,
-    },
     /// Nothing new for anybody: the node drains.
     PauseAll,
     Failed(EngineError),
@@ -94,7 +90,7 @@ pub(crate) struct Target {
 
 struct Attached {
     target: Target,
-    /// Paused by the supervisor.
+    /// Paused because the node drains.
     held: bool,
     /// Paused until then because no instance could be made.
     resting: Option<Timestamp>,
@@ -361,13 +357,6 @@ impl Driver {
                         attached.detaching = Some(done);
                     }
                     None => drop(done.send(())),
-                }
-            }
-            Event::Pause { sub, paused } => {
-                if let Some(attached) = self.attached.get_mut(&sub) {
-                    attached.held = paused;
-                    let paused = attached.is_paused();
-                    self.machine.step(now, Input::Paused { sub, paused }, actions);
                 }
             }
             Event::PauseAll => {

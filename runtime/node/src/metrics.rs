@@ -33,15 +33,18 @@ pub struct ServiceFigures {
     pub time_ns: Histogram<u64>,
 }
 
+/// Longer deliveries are counted as this long: an hour.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     figures: Mutex<ServiceFigures>,
 }
 
 impl Metrics {
-    #[expect(clippy::expect_used, reason = "two significant digits are always accepted")]
+    #[expect(clippy::expect_used, reason = "the bounds and two significant digits are always accepted")]
     pub(crate) fn new() -> Self {
-        let time_ns = Histogram::new(2).expect("a histogram of two digits");
+        let time_ns = Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("a histogram of two digits");
         Self {
             figures: Mutex::new(ServiceFigures {
                 handled: 0,
@@ -114,5 +117,29 @@ impl Metrics {
 
     pub(crate) fn snapshot(&self) -> ServiceFigures {
         self.with(|f| f.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_are_counted_by_outcome_and_timed() {
+        let metrics = Metrics::new();
+        let result = |outcome, busy_ns| DeliveryResult { offset: 0, outcome, effects: None, busy_ns };
+        let reason = String::new;
+        metrics.record(&[
+            result(Outcome::Acked, 5_000),
+            result(Outcome::Trapped { reason: reason() }, 9_000),
+            result(Outcome::TimedOut { reason: reason() }, 2_000_000_000),
+            result(Outcome::Skipped, 0),
+        ]);
+        let figures = metrics.snapshot();
+        assert_eq!((figures.handled, figures.acked, figures.trapped), (3, 1, 1));
+        assert_eq!((figures.timed_out, figures.skipped), (1, 1));
+        let p50 = figures.time_ns.value_at_quantile(0.5);
+        assert!((8_900..=9_100).contains(&p50), "{p50}");
+        assert!(figures.time_ns.max() > 1_900_000_000, "long deliveries are not cut short");
     }
 }

@@ -1,0 +1,105 @@
+//! The names of benchmark cases.
+//!
+//! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`, and two that
+//! stand alone. Nothing is measured here.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Where the queues live during a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Memory,
+    Disk,
+}
+
+/// One throughput case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Throughput {
+    pub(crate) place: Place,
+    pub(crate) per_event: bool,
+    pub(crate) bytes: usize,
+    /// Services, each on a topic of its own.
+    pub(crate) services: usize,
+}
+
+/// One case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Case {
+    Throughput(Throughput),
+    /// A healthy service alone, then beside spinning, allocating and flooding ones.
+    NoisyNeighbour,
+    /// A thousand services from copies of one component.
+    ThousandServices,
+}
+
+const SIZES: [(&str, usize); 4] = [("16B", 16), ("100B", 100), ("1KiB", 1024), ("64KiB", 64 * 1024)];
+
+impl Case {
+    /// Every case, in the order in which they are measured.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for place in [Place::Memory, Place::Disk] {
+            for per_event in [false, true] {
+                for (_, bytes) in SIZES {
+                    all.push(Self::Throughput(Throughput { place, per_event, bytes, services: 1 }));
+                }
+            }
+            all.push(Self::Throughput(Throughput { place, per_event: false, bytes: 100, services: 100 }));
+        }
+        all.extend([Self::NoisyNeighbour, Self::ThousandServices]);
+        all
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Throughput { place, per_event, bytes, services } = match self {
+            Self::NoisyNeighbour => return f.write_str("noisy-neighbour"),
+            Self::ThousandServices => return f.write_str("thousand-services"),
+            Self::Throughput(throughput) => throughput,
+        };
+        let place = match place {
+            Place::Memory => "memory",
+            Place::Disk => "disk",
+        };
+        let instances = if *per_event { "per-event" } else { "reused" };
+        let size = SIZES.iter().find(|(_, b)| b == bytes).map_or("?", |(name, _)| name);
+        write!(f, "{place}-raw-{instances}-{size}")?;
+        if *services > 1 {
+            write!(f, "-x{services}")?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Case {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::all().into_iter().find(|case| case.to_string() == text).ok_or_else(|| {
+            let names: Vec<String> = Self::all().iter().map(ToString::to_string).collect();
+            format!("there is no case `{text}`; the cases are:\n  {}", names.join("\n  "))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_reads_back() {
+        for case in Case::all() {
+            assert_eq!(case.to_string().parse(), Ok(case));
+        }
+        assert!("memory-raw-reused-7B".parse::<Case>().is_err());
+    }
+
+    #[test]
+    fn the_names_that_scripts_know_are_there() {
+        let names: Vec<String> = Case::all().iter().map(ToString::to_string).collect();
+        for name in ["memory-raw-reused-100B", "disk-raw-per-event-64KiB", "memory-raw-reused-100B-x100"] {
+            assert!(names.iter().any(|n| n == name), "{name}");
+        }
+    }
+}

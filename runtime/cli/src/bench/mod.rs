@@ -1,0 +1,78 @@
+//! Measuring the bus against the floor, on this machine, in one run.
+//!
+//! Role: starts nodes in this process, drives them, prints medians. Asserts nothing: a benchmark informs.
+
+mod case;
+mod neighbours;
+mod report;
+mod rig;
+mod throughput;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use busway_host::{Host, HostConfig};
+
+pub(crate) use case::Case;
+use throughput::Bench;
+
+use crate::output::Output;
+
+/// The component that is measured when none is named, from the folder of the executable.
+const ECHO: &str = "../guests/wasm32-wasip2/release/examples/echo.wasm";
+
+/// What to measure.
+pub(crate) struct Options {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) component: Option<PathBuf>,
+    pub(crate) pairs: usize,
+    /// Where disk cases write.
+    pub(crate) scratch: PathBuf,
+}
+
+/// Measures and prints.
+pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
+    let component = component(options.component.as_deref())?;
+    let host = Host::new(HostConfig::default())?;
+    let bytes = busway_host::inspect::read(&component).with_context(|| component.display().to_string())?;
+    let compiled = host.compile("bench", &bytes)?;
+    let bench = Bench {
+        host: &host,
+        compiled: &compiled,
+        component: &component,
+        scratch: &options.scratch,
+        pairs: options.pairs,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let mut results = Vec::new();
+    for case in &options.cases {
+        let say = |text: String| crate::output::note(format!("{case}: {text}"));
+        say("starts".to_owned());
+        let figures = runtime.block_on(async {
+            match case {
+                Case::Throughput(throughput) => throughput::measure(&bench, *throughput, &say).await,
+                Case::NoisyNeighbour => neighbours::noisy(&bench, &say).await,
+                Case::ThousandServices => neighbours::thousand(&bench, &say).await,
+            }
+        });
+        results.push(figures.with_context(|| format!("case {case}"))?);
+    }
+    report::print(output, options.pairs, &results)
+}
+
+fn component(named: Option<&Path>) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => {
+            let executable = std::env::current_exe().context("cannot tell where this program lies")?;
+            executable.parent().context("this program lies in no folder")?.join(ECHO)
+        }
+    };
+    match path.canonicalize() {
+        Ok(path) => Ok(path),
+        Err(_) => bail!(
+            "{} is not there; build it with `cargo xtask guests`, or name a component that handles `bench.>` with --component",
+            path.display()
+        ),
+    }
+}

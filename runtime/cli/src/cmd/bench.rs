@@ -1,0 +1,40 @@
+//! `busway bench`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::bench::{self, Case};
+use crate::output::Output;
+
+/// Measure the bus on this machine, beside the floor
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Measures events per second and latency of the bus on this machine. Each figure stands beside the floor of \
+        the same run: a bare loop of typed wasmtime calls of the same component with the same event. Medians of \
+        interleaved pairs; a release build tells the most.\n\n\
+        The component and the noisy neighbours are test programs that `cargo xtask guests` builds; `cargo xtask bench` \
+        does everything.",
+    after_help = "Example: busway bench --case memory-raw-reused-100B --json"
+)]
+pub(crate) struct BenchArgs {
+    /// Measure only this case; may be given several times [default: every case]
+    #[arg(long = "case", value_name = "NAME")]
+    cases: Vec<Case>,
+    /// The component to measure: a handler that acknowledges everything
+    #[arg(long, value_name = "FILE")]
+    component: Option<PathBuf>,
+    /// Interleaved pairs of floor and bus for each case
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    pairs: u16,
+    /// Where disk cases write; a folder on the disk that is to be measured
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    scratch: PathBuf,
+}
+
+pub(crate) fn run(args: BenchArgs, output: &mut Output) -> Result<()> {
+    let BenchArgs { cases, component, pairs, scratch } = args;
+    let cases = if cases.is_empty() { Case::all() } else { cases };
+    bench::run(&bench::Options { cases, component, pairs: pairs.into(), scratch }, output)
+}
