@@ -1,0 +1,175 @@
+//! `busway check`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use busway_host::inspect::read;
+use busway_host::{Bus, Host, HostConfig, Refusal, ServiceSettings};
+use busway_node::manifest::{App, ServiceConfig};
+use busway_types::{Draft, Event, EventId, KvVersion, KvWrite, Pattern, ServiceName};
+use bytes::Bytes;
+use clap::Args;
+use owo_colors::OwoColorize;
+use serde::Serialize;
+
+use crate::client::some;
+use crate::failure::{Told, chain};
+use crate::output::{Output, shown, shown_lines};
+
+/// Find everything that `run` would refuse, without running anything
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Reads the manifest, looks at every component, compiles and links it, and asks it what it subscribes to: \
+        everything that `busway run` would refuse is told, and nothing is run. Ends with 1 when something would be refused.",
+    after_help = "Example: busway check ./services"
+)]
+pub(crate) struct CheckArgs {
+    /// A folder of .wasm files, or a busway.toml
+    #[arg(default_value = ".")]
+    app: PathBuf,
+}
+
+/// What `check` found.
+#[derive(Debug, Default, Serialize)]
+struct Report {
+    /// Whether `run` would start everything.
+    ok: bool,
+    services: Vec<Checked>,
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service: Option<ServiceName>,
+    component: PathBuf,
+    /// What it is, such as `handler, task`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kind: Option<String>,
+    subscribes: Vec<Pattern>,
+    /// Why it would be refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
+    let app = App::load(&args.app)?;
+    let host = Host::new(HostConfig { limits: app.limits(), ..HostConfig::default() })?;
+    let refused = app.refused.iter().map(|refused| Checked {
+        service: None,
+        component: refused.path.clone(),
+        kind: None,
+        subscribes: Vec::new(),
+        problem: Some(refused.reason.clone()),
+    });
+    let mut services: Vec<Checked> = app.services.values().map(|service| check(&host, service)).collect();
+    services.extend(refused);
+    let report = Report { ok: services.iter().all(|service| service.problem.is_none()), services };
+    if output.is_json() {
+        output.json(&report)?;
+    } else {
+        human(&report, &args.app, output)?;
+    }
+    if report.ok {
+        return Ok(());
+    }
+    output.flush()?;
+    bail!(Told)
+}
+
+fn check(host: &Host, service: &ServiceConfig) -> Checked {
+    let mut checked = Checked {
+        service: Some(service.name.clone()),
+        component: service.component.clone(),
+        kind: None,
+        subscribes: Vec::new(),
+        problem: None,
+    };
+    if let Err(error) = examine(host, service, &mut checked) {
+        checked.problem = Some(chain(&error));
+    }
+    checked
+}
+
+fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked) -> Result<()> {
+    let content = read(&service.component)?;
+    let compiled = host.compile(service.name.as_str(), &content)?;
+    checked.kind = Some(compiled.inspection().to_string());
+    let mut settings = ServiceSettings::new(service.name.clone());
+    settings.memory_bytes = service.memory_bytes;
+    settings.timeout = service.timeout;
+    settings.config.clone_from(&service.config);
+    let linked = compiled.link(host, settings, Arc::new(NoBus))?;
+    if compiled.inspection().handler.is_none() {
+        return Ok(());
+    }
+    let wanted = match &service.subscribe {
+        Some(_) => Vec::new(),
+        None => linked.subscriptions()?.iter().map(|text| text.parse::<Pattern>()).collect::<Result<_, _>>()?,
+    };
+    checked.subscribes = service.subscriptions(&wanted)?;
+    if checked.subscribes.is_empty() {
+        bail!(
+            "it handles events but subscribes to nothing; let its `subscriptions` give topics, or write \
+             `subscribe = [..]` for it in a busway.toml"
+        );
+    }
+    Ok(())
+}
+
+fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
+    for checked in &report.services {
+        let file = shown(&checked.component.display().to_string());
+        let name = checked.service.as_ref().map_or_else(|| file.clone(), ToString::to_string);
+        match (&checked.problem, &checked.kind) {
+            (Some(problem), _) => {
+                output.line(format!("{} {name}: {}", "refused".red().bold(), shown_lines(problem)))?;
+                if checked.service.is_some() {
+                    output.line(format!("        {file}"))?;
+                }
+            }
+            (None, kind) => {
+                let patterns: Vec<String> = checked.subscribes.iter().map(ToString::to_string).collect();
+                let kind = kind.as_deref().unwrap_or_default();
+                output.line(format!("{} {name}: {kind} {}", "ok".green().bold(), patterns.join(", ")).trim_end())?;
+            }
+        }
+    }
+    let bad = report.services.iter().filter(|checked| checked.problem.is_some()).count();
+    let summary = match bad {
+        0 => format!("{} can run: busway run {}", some(report.services.len(), "service"), app.display()),
+        bad => format!("{bad} of {} would be refused", some(report.services.len(), "service")),
+    };
+    output.line(summary)
+}
+
+/// A bus for components that are only looked at: it takes nothing and has nothing.
+struct NoBus;
+
+impl NoBus {
+    fn refusal() -> Refusal {
+        Refusal::Denied("`busway check` publishes and keeps nothing".to_owned())
+    }
+}
+
+impl Bus for NoBus {
+    fn admit(&self, _: &ServiceName, _: Draft, _: Option<EventId>) -> Result<Event, Refusal> {
+        Err(Self::refusal())
+    }
+
+    fn publish_blocking(&self, _: &ServiceName, _: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
+        Err(Self::refusal())
+    }
+
+    fn kv_get(&self, _: &ServiceName, _: &str) -> (Option<Bytes>, KvVersion) {
+        (None, 0)
+    }
+
+    fn kv_bytes(&self, _: &ServiceName) -> usize {
+        0
+    }
+
+    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
+        Err(Self::refusal())
+    }
+}

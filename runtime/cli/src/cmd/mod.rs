@@ -1,0 +1,35 @@
+//! One command, one file.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod dead;
+pub(crate) mod inspect;
+pub(crate) mod kv;
+pub(crate) mod publish;
+pub(crate) mod run;
+pub(crate) mod status;
+pub(crate) mod tail;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::output::Output;
+
+/// Does the command.
+pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
+    let Cli { node, command } = cli;
+    match command {
+        Command::Run(args) => run::run(args, node, output),
+        Command::Bench(args) => bench::run(args, output),
+        Command::Check(args) => check::run(&args, output),
+        Command::Inspect(args) => inspect::run(&args, output),
+        Command::Publish(args) => publish::run(args, &Client::find(&node)?, output),
+        Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
+        Command::Status(args) => status::run(&args, &Client::find(&node)?, output),
+        Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
+        Command::Kv(args) => kv::run(args, &Client::find(&node)?, output),
+        Command::Completions(args) => completions::run(&args, output),
+    }
+}

@@ -1,0 +1,174 @@
+//! `busway run`.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::id;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use busway_gateway::AdminToken;
+use busway_gateway::api::StatusReport;
+use busway_node::manifest::EngineUrl;
+use busway_node::{Node, NodeOptions};
+use busway_types::{Clock as _, SystemClock};
+use clap::Args;
+
+use crate::args::NodeArgs;
+use crate::discovery::{Announcement, NodeFile, folder};
+use crate::logging::{self, LogFormat};
+use crate::output::{Output, note, shown, shown_lines, warn};
+
+/// Run a folder of components
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Runs every component of a folder, or what a busway.toml says, as services on one bus. Components that \
+        appear in the folder are started, changed ones take over, removed ones finish what they have.\n\n\
+        Without --data or --engine (and unless the manifest says so) the bus is in memory and gone when the node ends. \
+        Ctrl-C finishes what is in flight, a second Ctrl-C stops at once.",
+    after_help = "Examples:\n  busway run ./services --data ./data\n  busway run busway.toml --exit-when-idle"
+)]
+pub(crate) struct RunArgs {
+    /// A folder of .wasm files, or a busway.toml
+    #[arg(default_value = ".")]
+    app: PathBuf,
+    /// Where the queues live: `memory:` or `file:DIR`
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    engine: Option<EngineUrl>,
+    /// Keep everything on disk in this folder; the same as `--engine file:DIR`
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// End when every queue is empty and nothing is in flight
+    #[arg(long)]
+    exit_when_idle: bool,
+    /// Do not look for components that appear, change or go
+    #[arg(long)]
+    no_watch: bool,
+    /// Compile anew instead of using the user's cache of compiled code
+    #[arg(long)]
+    no_cache: bool,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `info,busway_node=debug`
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: String,
+    /// How it is logged
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// Why a node ends.
+enum End {
+    /// Everything is handled.
+    Idle,
+    /// Somebody asked for it.
+    Asked,
+    /// It cannot go on.
+    Failed(String),
+}
+
+pub(crate) fn run(args: RunArgs, node: NodeArgs, output: &Output) -> Result<()> {
+    let format = if output.is_json() { LogFormat::Json } else { args.log_format };
+    logging::start(&args.log, format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
+    let ended = runtime.block_on(serve(args, node));
+    // What still runs after an abrupt end is given up.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    ended
+}
+
+async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
+    let mut signals = Signals::new().context("cannot listen for signals")?;
+    let token = match node.token {
+        Some(given) => given,
+        None => AdminToken::generate()?.as_str().to_owned(),
+    };
+    let mut options = NodeOptions::new(&args.app, &token);
+    options.engine = args.data.map(EngineUrl::File).or(args.engine);
+    options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    options.cache_dir = cache().filter(|_| !args.no_cache);
+    options.watch = !args.no_watch;
+    let started = tokio::select! {
+        started = Node::start(options) => started,
+        () = signals.next() => bail!("interrupted while starting"),
+    };
+    let node = started?;
+    let report = node.status().await;
+    let _announcement = announce(&node, &report, token)?;
+    banner(&report, &args.app);
+    let end = tokio::select! {
+        () = signals.next() => End::Asked,
+        failed = node.stopped() => failed.map_or(End::Asked, End::Failed),
+        () = node.idle(), if args.exit_when_idle => End::Idle,
+    };
+    if let End::Failed(reason) = end {
+        node.stop().await?;
+        bail!("{reason}");
+    }
+    if let End::Asked = end {
+        note("finishing what is in flight; Ctrl-C again stops at once");
+    }
+    tokio::select! {
+        drained = node.drain() => drained?,
+        () = signals.next() => bail!("stopped at once; what was in flight is tried again at the next start with --data"),
+    }
+    Ok(())
+}
+
+fn announce(node: &Node, report: &StatusReport, token: String) -> Result<Option<Announcement>> {
+    let data = report.node.engine.strip_prefix("file:").map(PathBuf::from);
+    let file = NodeFile { pid: id(), address: node.admin_addr(), token, data, started_ms: SystemClock::new().now() };
+    match Announcement::write(&folder()?, &file) {
+        Ok(announcement) => Ok(Some(announcement)),
+        Err(error) => {
+            let error = crate::failure::chain(&error.into());
+            warn(format!("the other commands will not find this node by themselves: {error}"));
+            Ok(None)
+        }
+    }
+}
+
+/// The user's cache folder; none when there is no home.
+fn cache() -> Option<PathBuf> {
+    directories::BaseDirs::new().map(|dirs| dirs.cache_dir().join("busway"))
+}
+
+fn banner(report: &StatusReport, app: &Path) {
+    let StatusReport { node, services, refused, detached, .. } = report;
+    note(format!("busway {} runs {}", node.version, app.display()));
+    note(format!("  engine  {} ({})", shown(&node.engine), node.durability));
+    note(format!("  admin   http://{} (process {})", node.admin, node.pid));
+    for service in services {
+        let patterns: Vec<String> =
+            service.subscriptions.iter().flat_map(|sub| &sub.patterns).map(ToString::to_string).collect();
+        let handles = if patterns.is_empty() { String::new() } else { format!("  handles {}", patterns.join(", ")) };
+        let reason = service.reason.as_ref().map_or_else(String::new, |r| format!(": {}", shown_lines(r)));
+        note(format!("  service {} {}{handles}{reason}", service.name, service.state.as_str()));
+    }
+    for file in refused {
+        warn(format!("refused {}: {}", shown(&file.path), shown_lines(&file.reason)));
+    }
+    for gone in detached {
+        warn(format!("the subscription {} has no service any more; its position is kept", gone.name));
+    }
+    if node.durability == "memory" {
+        warn("everything is in memory and gone when the node ends; --data DIR keeps it");
+    }
+}
+
+/// Ctrl-C, and the signal by which services are ended.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! `busway status`.
+
+use anyhow::Result;
+use busway_gateway::api::{ServiceInfo, ServiceState, ServiceStatus, StatusReport};
+use busway_types::ServiceName;
+use clap::Args;
+use owo_colors::OwoColorize;
+
+use crate::client::Client;
+use crate::format::{bytes, count, counted, lasted, micros};
+use crate::output::{Output, shown, shown_lines};
+use crate::table::{Align, Table};
+
+/// Show the node, its bus and its services
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Shows the node, its bus and its services: what they handled, published, retried and gave up on, what \
+        waits for them, and how long an event takes. With a name: what that service is and may do.",
+    after_help = "Example: busway status --json"
+)]
+pub(crate) struct StatusArgs {
+    /// Only this service, in detail
+    service: Option<ServiceName>,
+}
+
+pub(crate) fn run(args: &StatusArgs, client: &Client, output: &mut Output) -> Result<()> {
+    if let Some(name) = &args.service {
+        let info: ServiceInfo = client.get(&format!("/v1/services/{name}"), &())?;
+        return if output.is_json() { output.json(&info) } else { service(&info, output) };
+    }
+    let report: StatusReport = client.get("/v1/status", &())?;
+    if output.is_json() { output.json(&report) } else { node(&report, output) }
+}
+
+fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
+    let StatusReport { node, bus, services, refused, detached } = report;
+    let draining = if node.draining { ", shutting down" } else { "" };
+    output.line(format!(
+        "busway {} (process {}), up {}{draining}, admin API on {}",
+        node.version,
+        node.pid,
+        lasted(node.uptime_ms),
+        node.admin
+    ))?;
+    output.line(format!(
+        "bus: {} ({}), events {} to {}, {}, {} delayed, room {}",
+        shown(&node.engine),
+        node.durability,
+        bus.oldest,
+        bus.head,
+        bytes(bus.bytes),
+        count(bus.delayed as u64),
+        bus.room
+    ))?;
+    output.line("")?;
+    if services.is_empty() {
+        output.line("no services")?;
+    } else {
+        table(services).lines().into_iter().try_for_each(|line| output.line(line))?;
+    }
+    for service in services {
+        if let Some(reason) = &service.reason {
+            output.line(format!("{} {}: {}", service.name, service.state.as_str(), shown_lines(reason)))?;
+        }
+        for subscription in &service.subscriptions {
+            if let Some(paused) = &subscription.paused {
+                output.line(format!("{} paused: {}", subscription.name, shown(paused)))?;
+            }
+        }
+    }
+    for file in refused {
+        output.line(format!("{} {}: {}", "refused".red().bold(), shown(&file.path), shown_lines(&file.reason)))?;
+    }
+    for gone in detached {
+        output.line(format!(
+            "detached {} since {}: {} behind, {}",
+            gone.name,
+            gone.since_ms,
+            counted(gone.lag, "event"),
+            counted(gone.dead as u64, "dead letter")
+        ))?;
+    }
+    Ok(())
+}
+
+fn table(services: &[ServiceStatus]) -> Table {
+    let right =
+        ["HANDLED", "ACKED", "PUBLISHED", "RETRIED", "DEAD", "TRAPPED", "TIMED OUT", "WAITING", "P50", "P99", "MEMORY"];
+    let mut columns = vec![("SERVICE", Align::Left), ("STATE", Align::Left)];
+    columns.extend(right.map(|heading| (heading, Align::Right)));
+    let mut table = Table::new(&columns);
+    for service in services {
+        let waiting: usize = service.subscriptions.iter().map(|sub| sub.backlog_events + sub.parked).sum();
+        let mut row = vec![service.name.to_string(), service.state.as_str().to_owned()];
+        let counts = [
+            service.handled,
+            service.acked,
+            service.published,
+            service.retried,
+            service.dead_lettered,
+            service.trapped,
+            service.timed_out,
+            waiting as u64,
+        ];
+        row.extend(counts.map(count));
+        row.extend([micros(service.p50_us), micros(service.p99_us), bytes(service.memory_bytes)]);
+        table.row(row);
+    }
+    table
+}
+
+fn service(info: &ServiceInfo, output: &mut Output) -> Result<()> {
+    let ServiceInfo { status, exports, imports, publish, subscribe, .. } = info;
+    let running = status.state == ServiceState::Running;
+    output.line(format!("{} {} ({})", status.name.bold(), status.state.as_str(), shown(&status.component)))?;
+    if let Some(reason) = status.reason.as_ref().filter(|_| !running) {
+        output.line(format!("  because      {}", shown_lines(reason)))?;
+    }
+    let list = |items: Vec<String>| if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+    let ordering = serde_json::to_value(info.ordering)?;
+    let lines = [
+        ("subscribes", list(subscribe.iter().map(ToString::to_string).collect())),
+        ("publishes", list(publish.iter().map(ToString::to_string).collect())),
+        ("exports", list(exports.iter().map(|e| shown(e)).collect())),
+        ("imports", list(imports.iter().map(|i| shown(i)).collect())),
+        ("ordering", format!("{}, {} at a time", ordering.as_str().unwrap_or("?"), info.concurrency)),
+        ("limits", format!("{} ms, {}", count(info.timeout_ms), bytes(info.memory_limit_bytes))),
+        ("key-value", if info.key_value { "yes" } else { "no" }.to_owned()),
+        ("environment", list(info.env.clone())),
+        ("files", list(info.files.clone())),
+        ("network", list(info.network.clone())),
+    ];
+    lines.iter().try_for_each(|(name, value)| output.line(format!("  {name:<12} {value}")))?;
+    output.line("")?;
+    table(std::slice::from_ref(status)).lines().into_iter().try_for_each(|line| output.line(line))
+}

@@ -1,0 +1,141 @@
+//! The only place that writes to the terminal.
+//!
+//! Role: data to stdout, everything else to stderr, colours only where a person looks (and `NO_COLOR` is not set).
+//! Invariants: text that came from a guest, an event or a file is shown without its control characters; a reader that
+//! went away (`busway tail | head`) ends the command quietly, as [`Closed`].
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+
+use anstream::AutoStream;
+use anyhow::Result;
+use owo_colors::OwoColorize;
+use serde::Serialize;
+
+/// Whoever read our stdout has gone; nobody is to be told.
+#[derive(Debug, thiserror::Error)]
+#[error("stdout is closed")]
+pub(crate) struct Closed;
+
+/// Where a command writes.
+pub(crate) struct Output {
+    json: bool,
+    stdout: BufWriter<AutoStream<io::Stdout>>,
+}
+
+fn written(result: io::Result<()>) -> Result<()> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Closed.into(),
+        _ => anyhow::Error::new(error).context("cannot write to stdout"),
+    })
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, stdout: BufWriter::new(AutoStream::auto(io::stdout())) }
+    }
+
+    /// Whether programs read the answer.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A line of data.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> Result<()> {
+        written(writeln!(self.stdout, "{}", text.as_ref()))
+    }
+
+    /// A value as pretty JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)?;
+        self.line(text)
+    }
+
+    /// A value as one line of JSON.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string(value)?;
+        self.line(text)
+    }
+
+    /// Bytes of data as they are.
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        written(self.stdout.write_all(bytes))
+    }
+
+    /// Sends what was written on its way.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        written(self.stdout.flush())
+    }
+}
+
+/// A remark to whoever sits in front of it. Nobody can be told when even stderr is closed.
+pub(crate) fn note(text: impl AsRef<str>) {
+    drop(writeln!(anstream::stderr(), "{}", text.as_ref()));
+}
+
+/// Something that is probably not as it was meant.
+pub(crate) fn warn(text: impl AsRef<str>) {
+    drop(writeln!(anstream::stderr(), "{} {}", "warning:".yellow().bold(), text.as_ref()));
+}
+
+/// Why the command failed.
+pub(crate) fn error(text: impl AsRef<str>) {
+    drop(writeln!(anstream::stderr(), "{} {}", "error:".red().bold(), text.as_ref()));
+}
+
+/// What is wrong with the command line, or the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    drop(error.print());
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// Whether a person sees stderr, so that progress may be drawn there.
+pub(crate) fn is_attended() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Text from elsewhere, safe to show: on one line and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
+            // Direction overrides and isolates rearrange what is around them.
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => safe.push('\u{fffd}'),
+            c if c.is_control() => safe.push('\u{fffd}'),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// The first `most` characters of a text that is safe to show.
+pub(crate) fn preview(text: &str, most: usize) -> String {
+    let start: String = text.chars().take(most + 1).collect();
+    let mut safe = shown(&start);
+    if safe.chars().count() > most {
+        safe = safe.chars().take(most.saturating_sub(1)).collect();
+        safe.push('…');
+    }
+    safe
+}
+
+/// Text of several lines from elsewhere, safe to show.
+pub(crate) fn shown_lines(text: &str) -> String {
+    text.lines().map(shown).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_elsewhere_cannot_steer_the_terminal() {
+        assert_eq!(shown("a\u{1b}[2Jb\nc\u{202e}"), "a\u{fffd}[2Jb\\nc\u{fffd}");
+        assert_eq!(preview("abcdef", 4), "abc…");
+        assert_eq!(preview("abcd", 4), "abcd");
+        assert_eq!(shown_lines("a\nb\u{7}"), "a\nb\u{fffd}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The commands that ask a node, against one that answers by rote.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+
+use crate::harness::{Run, Sandbox};
+
+/// A node that gives fixed answers, one per connection, and remembers what it was asked.
+struct Rote {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Rote {
+    fn answering(answers: &[(u16, &str)]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&asked);
+        let answers: Vec<(u16, String)> = answers.iter().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        std::thread::spawn(move || {
+            for (status, body) in answers {
+                let (stream, _) = listener.accept().expect("a connection");
+                let mut reader = BufReader::new(stream);
+                let (mut head, mut length) = (String::new(), 0);
+                while reader.read_line(&mut head).expect("a line") > 2 {
+                    let last = head.lines().last().unwrap_or_default().to_ascii_lowercase();
+                    if let Some(value) = last.strip_prefix("content-length: ") {
+                        length = value.parse().expect("a length");
+                    }
+                }
+                let mut request = vec![0; length];
+                reader.read_exact(&mut request).expect("the body");
+                heard.lock().expect("what was asked").push(head + &String::from_utf8_lossy(&request));
+                let size = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n");
+                reader.get_mut().write_all((head + &body).as_bytes()).expect("answered");
+            }
+        });
+        Self { address, asked }
+    }
+
+    fn busway(&self, arguments: &[&str], input: &[u8]) -> Run {
+        let address = self.address.to_string();
+        let to = ["--admin", &address, "--token", "sesame"];
+        Sandbox::new().busway_with(&[arguments, &to].concat(), input)
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("what was asked").clone()
+    }
+}
+
+const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+#[test]
+fn publishing_prints_the_id_and_warns_when_nobody_listens() {
+    let answer = format!(r#"{{"published":[{{"id":"{ID}","offset":4,"subscribers":0,"hint":"shop.orders"}}]}}"#);
+    let node = Rote::answering(&[(200, &answer)]);
+    let run = node.busway(&["publish", "shop.order", "--key", "k", "--data", "{\"n\": 1}", "--header", "a=b"], b"");
+    assert_eq!((run.code, run.stdout), (0, format!("{ID}\n")));
+    assert_eq!(
+        run.stderr,
+        "warning: nobody subscribes to `shop.order`; the nearest that somebody does is `shop.orders`\n"
+    );
+    let asked = &node.asked()[0];
+    assert!(asked.starts_with("POST /v1/events HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.to_lowercase().contains("authorization: bearer sesame\r\n"), "{asked}");
+    assert!(
+        asked.ends_with(r#"{"topic":"shop.order","key":"k","headers":[{"name":"a","value":"b"}],"data":{"n": 1}}"#)
+    );
+}
+
+#[test]
+fn lines_are_published_in_batches_and_a_bad_one_is_named_with_what_was_done() {
+    let reply = format!(r#"{{"id":"{ID}","offset":4,"subscribers":1}}"#);
+    let full = format!(r#"{{"published":[{}]}}"#, vec![reply.as_str(); 256].join(","));
+    let one = format!(r#"{{"published":[{reply}]}}"#);
+    let node = Rote::answering(&[(200, &full), (200, &one)]);
+    let mut input = "{\"key\":\"a\",\"data\":1}\n".repeat(257).into_bytes();
+    input.extend_from_slice(b"\xff\n");
+    let run = node.busway(&["publish", "t", "--lines"], &input);
+    assert_eq!(run.code, 1);
+    assert_eq!(run.stderr, "error: line 258 is not valid UTF-8; 257 events before were published, the rest was not\n");
+    assert_eq!(node.asked()[0].matches("\"key\":\"a\"").count(), 256);
+}
+
+#[test]
+fn a_line_that_the_node_refuses_is_named() {
+    let problem = r#"{"type":"urn:busway:problem:invalid","title":"x","status":400,"detail":"the key is too long","index":1,"retryable":false}"#;
+    let node = Rote::answering(&[(400, problem)]);
+    let run = node.busway(&["publish", "t", "--lines"], b"1\n\n2\n");
+    assert_eq!(
+        run.stderr,
+        "error: line 3 was refused, and with it its batch: the key is too long; nothing was published\n"
+    );
+}
+
+#[test]
+fn a_wrong_token_is_told_in_the_nodes_words() {
+    let problem = r#"{"type":"urn:busway:problem:unauthorized","title":"x","status":401,"detail":"this is not the token of this node","retryable":false}"#;
+    let run = Rote::answering(&[(401, problem)]).busway(&["status"], b"");
+    assert_eq!((run.code, run.stderr.as_str()), (1, "error: this is not the token of this node\n"));
+}
+
+#[test]
+fn something_else_at_the_address_is_told() {
+    let run = Rote::answering(&[(404, "<html>")]).busway(&["status"], b"");
+    assert_eq!(run.stderr, "error: this is not a busway node: it answered with 404 Not Found\n");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("its address").to_string();
+    drop(listener);
+    let run = Sandbox::new().busway(&["status", "--admin", &address, "--token", "t"]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.contains("does not answer; look whether it still runs"), "{}", run.stderr);
+}
+
+#[test]
+fn tail_shows_events_safely_and_tells_what_was_missed() {
+    let lines = format!(
+        "{{\"event\":{{\"offset\":4,\"id\":\"{ID}\",\"topic\":\"a.b\",\"key\":\"k\\u001b[2J\",\"time_ms\":0,\"hops\":0,\"data\":{{\"n\":1}}}}}}\n\
+         {{\"missed\":3}}\n{{\"problem\":{{\"type\":\"urn:busway:problem:stopping\",\"title\":\"x\",\"status\":503,\"detail\":\"x\",\"retryable\":false}}}}\n"
+    );
+    let run = Rote::answering(&[(200, &lines)]).busway(&["tail", "a.>", "--from", "start"], b"");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout, format!("1970-01-01T00:00:00.000Z a.b k\u{fffd}[2J {ID} {{\"n\":1}}\n"));
+    assert_eq!(run.stderr, "warning: 3 events are gone before this reader got there\nthe node stops\n");
+}
+
+#[test]
+fn dropping_everything_has_to_be_said() {
+    let sandbox = Sandbox::new();
+    let run = sandbox.busway(&["dead", "drop", "--admin", "127.0.0.1:1", "--token", "t"]);
+    assert_eq!((run.code, run.stderr.as_str()), (2, "error: say which dead letters to drop, or --all for every one\n"));
+    let node = Rote::answering(&[(200, r#"{"changed":2}"#)]);
+    let run = node.busway(&["dead", "drop", "--service", "stock"], b"");
+    assert_eq!(run.stdout, "2 dead letters dropped\n");
+    assert!(node.asked()[0].ends_with(r#"{"service":"stock"}"#));
+}
+
+#[test]
+fn key_value_is_listed_to_its_end() {
+    let pages = [
+        (200, r#"{"entries":[{"key":"a","data":1}],"more":true}"#),
+        (200, r#"{"entries":[{"key":"b","text":"x y"}],"more":false}"#),
+    ];
+    let node = Rote::answering(&pages);
+    let run = node.busway(&["kv", "list", "count"], b"");
+    assert_eq!(run.stdout, "KEY  VALUE\na    1\nb    x y\n");
+    assert!(node.asked()[1].starts_with("GET /v1/kv/count?after=a "), "{}", node.asked()[1]);
+}
