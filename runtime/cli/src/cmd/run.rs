@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use busway_gateway::AdminToken;
 use busway_gateway::api::StatusReport;
-use busway_node::manifest::EngineUrl;
+use busway_node::manifest::{App, EngineUrl};
 use busway_node::{Node, NodeOptions};
 use busway_types::{Clock as _, SystemClock};
 use clap::Args;
@@ -82,6 +82,7 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     };
     let mut options = NodeOptions::new(&args.app, &token);
     options.engine = args.data.map(EngineUrl::File).or(args.engine);
+    let data = data_folder(options.engine.as_ref(), &args.app);
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     options.cache_dir = cache().filter(|_| !args.no_cache);
     options.watch = !args.no_watch;
@@ -91,7 +92,7 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     };
     let node = started?;
     let report = node.status().await;
-    let _announcement = announce(&node, &report, token)?;
+    let _announcement = announce(&node, data, token)?;
     banner(&report, &args.app);
     let end = tokio::select! {
         () = signals.next() => End::Asked,
@@ -112,8 +113,17 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     Ok(())
 }
 
-fn announce(node: &Node, report: &StatusReport, token: String) -> Result<Option<Announcement>> {
-    let data = report.node.engine.strip_prefix("file:").map(PathBuf::from);
+/// Where the node keeps its data, for whoever has to choose among several nodes.
+fn data_folder(engine: Option<&EngineUrl>, app: &Path) -> Option<PathBuf> {
+    // A faulty app is told when the node starts.
+    let engine = engine.cloned().or_else(|| App::load(app).ok().and_then(|app| app.bus().engine));
+    match engine {
+        Some(EngineUrl::File(dir)) => Some(std::path::absolute(&dir).unwrap_or(dir)),
+        Some(EngineUrl::Memory) | None => None,
+    }
+}
+
+fn announce(node: &Node, data: Option<PathBuf>, token: String) -> Result<Option<Announcement>> {
     let file = NodeFile { pid: id(), address: node.admin_addr(), token, data, started_ms: SystemClock::new().now() };
     match Announcement::write(&folder()?, &file) {
         Ok(announcement) => Ok(Some(announcement)),
@@ -133,7 +143,7 @@ fn cache() -> Option<PathBuf> {
 fn banner(report: &StatusReport, app: &Path) {
     let StatusReport { node, services, refused, detached, .. } = report;
     note(format!("busway {} runs {}", node.version, app.display()));
-    note(format!("  engine  {} ({})", shown(&node.engine), node.durability));
+    note(format!("  engine  {}", shown(&node.engine)));
     note(format!("  admin   http://{} (process {})", node.admin, node.pid));
     for service in services {
         let patterns: Vec<String> =

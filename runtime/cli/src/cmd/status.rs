@@ -43,9 +43,8 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         node.admin
     ))?;
     output.line(format!(
-        "bus: {} ({}), events {} to {}, {}, {} delayed, room {}",
+        "bus: {}, events {} to {}, {}, {} delayed, room {}",
         shown(&node.engine),
-        node.durability,
         bus.oldest,
         bus.head,
         bytes(bus.bytes),
