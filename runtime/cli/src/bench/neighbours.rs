@@ -81,6 +81,13 @@ pub(super) async fn noisy(bench: &Bench<'_>, say: &dyn Fn(String)) -> Result<Fig
     };
     let (beside, ()) = tokio::join!(measuring, feeding);
     let beside = beside?;
+    check_neighbours(&rig, say).await?;
+    rig.stop().await?;
+    Ok(Figures::noisy(&alone, &beside))
+}
+
+/// A measurement beside neighbours that did nothing says nothing.
+async fn check_neighbours(rig: &Rig, say: &dyn Fn(String)) -> Result<()> {
     let status = rig.node.status().await;
     for service in status.services.iter().filter(|service| service.name.as_str().starts_with("noisy")) {
         say(format!(
@@ -91,8 +98,7 @@ pub(super) async fn noisy(bench: &Bench<'_>, say: &dyn Fn(String)) -> Result<Fig
             bail!("the neighbour {} did nothing; the measurement says nothing", service.name);
         }
     }
-    rig.stop().await?;
-    Ok(Figures::noisy(&alone, &beside))
+    Ok(())
 }
 
 /// As [`latency`], for a log that others write to as well: one lane with one instance handles events

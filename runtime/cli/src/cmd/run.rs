@@ -143,7 +143,7 @@ fn cache() -> Option<PathBuf> {
 fn banner(report: &StatusReport, app: &Path) {
     let StatusReport { node, services, refused, detached, .. } = report;
     note(format!("busway {} runs {}", node.version, app.display()));
-    note(format!("  engine  {}", shown(&node.engine)));
+    note(format!("  engine  {}, durability {}", shown(&node.engine), node.durability));
     note(format!("  admin   http://{} (process {})", node.admin, node.pid));
     for service in services {
         let patterns: Vec<String> =

@@ -43,8 +43,9 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         node.admin
     ))?;
     output.line(format!(
-        "bus: {}, events {} to {}, {}, {} delayed, room {}",
+        "bus: {}, durability {}, events {} to {}, {}, {} delayed, room {}",
         shown(&node.engine),
+        node.durability,
         bus.oldest,
         bus.head,
         bytes(bus.bytes),
