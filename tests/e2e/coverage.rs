@@ -5,7 +5,9 @@
 
 #![expect(unused_imports, reason = "the imports only prove that the tests exist")]
 
-use crate::guests::*;
+use crate::bad_components::*;
+use crate::misbehaviour::*;
+use crate::programs::*;
 
 macro_rules! has_a_test {
     ($name:ident) => {

@@ -25,8 +25,6 @@
   (func $handle (param "event" $event) (result (result (error $failure)))
     (canon lift (core func $code "handle") (memory (core memory $code "memory")) (realloc (core func $code "realloc"))))
   (instance $handler
-    (export "event" (type $event))
-    (export "failure" (type $failure))
     (export "subscriptions" (func $subscriptions))
     (export "handle" (func $handle)))
   (export "busway:bus/handler@0.1.0" (instance $handler)))

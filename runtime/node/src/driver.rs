@@ -328,27 +328,8 @@ impl Driver {
                 }
                 self.machine.step(now, Input::ChunkLost { sub, chunk }, actions);
             }
-            Event::Attach { sub, target, state, head } => {
-                let spec = target.spec.clone();
-                let attached = Attached {
-                    target: *target,
-                    held: false,
-                    resting: None,
-                    pressed: false,
-                    full: false,
-                    failures: 0,
-                    detaching: None,
-                };
-                self.attached.insert(sub, attached);
-                self.machine.step(now, Input::Attach { sub, spec, state, head }, actions);
-            }
-            Event::Swap { sub, target } => {
-                if let Some(attached) = self.attached.get_mut(&sub) {
-                    let spec = target.spec.clone();
-                    attached.target = *target;
-                    self.machine.step(now, Input::Reconfigure { sub, spec }, actions);
-                }
-            }
+            Event::Attach { sub, target, state, head } => self.attach(now, sub, *target, state, head, actions),
+            Event::Swap { sub, target } => self.swap(now, sub, *target, actions),
             Event::Detach { sub, done } => {
                 self.machine.step(now, Input::Detach { sub }, actions);
                 match self.attached.get_mut(&sub) {
@@ -370,6 +351,31 @@ impl Driver {
         }
         self.perform(actions)?;
         Ok(true)
+    }
+
+    fn attach(
+        &mut self,
+        now: Timestamp,
+        sub: SubId,
+        target: Target,
+        state: SubscriptionState,
+        head: Offset,
+        actions: &mut Vec<Action>,
+    ) {
+        let spec = target.spec.clone();
+        let attached =
+            Attached { target, held: false, resting: None, pressed: false, failures: 0, full: false, detaching: None };
+        self.attached.insert(sub, attached);
+        self.machine.step(now, Input::Attach { sub, spec, state, head }, actions);
+    }
+
+    /// The next chunk goes to another lane; what is in flight is still reported by the old one.
+    fn swap(&mut self, now: Timestamp, sub: SubId, target: Target, actions: &mut Vec<Action>) {
+        if let Some(attached) = self.attached.get_mut(&sub) {
+            let spec = target.spec.clone();
+            attached.target = target;
+            self.machine.step(now, Input::Reconfigure { sub, spec }, actions);
+        }
     }
 
     /// No instance could be made: nothing more for this subscription for a while, longer each time.
@@ -488,11 +494,12 @@ impl Driver {
         if self.detaching > 0 {
             self.finish_detached();
         }
+        let idle = self.engine_due.is_none() && self.machine.is_idle() && self.shared.inbox.is_empty();
+        self.shared.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);
+        // Last: whoever asked for figures then also sees everything else as it was when they were taken.
         if self.shared.stats_wanted.swap(false, Ordering::AcqRel) {
             self.renew_stats();
         }
-        let idle = self.engine_due.is_none() && self.machine.is_idle() && self.shared.inbox.is_empty();
-        self.shared.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);
         Ok(())
     }
 

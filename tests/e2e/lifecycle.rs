@@ -1,0 +1,174 @@
+//! Dropping in, swapping and removing components while events flow; restarts.
+
+use std::time::Duration;
+
+use crate::harness::{App, event, keyed};
+use busway_tests::{assemble, bad, programs};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_component_that_appears_is_started_and_one_that_goes_is_drained() {
+    let app = App::new().with(programs::RAW_WITBINDGEN, "raw");
+    let bus = app.run().await;
+    app.put(programs::COUNT, "count");
+    bus.until("the new one runs", |status| status.services.len() == 2).await;
+    bus.publish((0..50).map(|_| event("public.count", "x")).collect()).await;
+    bus.idle().await;
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("50"));
+    std::fs::remove_file(app.path().join("count.wasm")).expect("removed");
+    bus.until("it is gone", |status| status.services.len() == 1).await;
+    let status = bus.status().await;
+    assert_eq!(status.detached.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["count"]);
+    // What is published meanwhile is not lost: its position is kept.
+    bus.publish((0..5).map(|_| event("public.count", "x")).collect()).await;
+    app.put(programs::COUNT, "count");
+    bus.until("it is back", |status| status.services.len() == 2 && status.detached.is_empty()).await;
+    bus.idle().await;
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("55"));
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_loses_nothing_and_repeats_nothing() {
+    let app = App::new().with(programs::COUNT, "count");
+    let bus = app.run().await;
+    let another = std::fs::read(programs::COUNT).expect("built");
+    let mut sent = 0;
+    for round in 0_u8..6 {
+        for _ in 0..10 {
+            bus.publish((0..100).map(|i| keyed("public.count", &format!("k{}", i % 9), "x")).collect()).await;
+            sent += 100;
+        }
+        // A custom section makes it another file with the same behaviour.
+        let mut next = another.clone();
+        next.extend([0, 3, 1, b'v', round]);
+        let aside = app.write("count.part", &next);
+        std::fs::rename(aside, app.path().join("count.wasm")).expect("renamed");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    bus.idle().await;
+    assert_eq!(bus.kv("count", "total").await, Some(sent.to_string()));
+    let count = bus.service("count").await;
+    assert_eq!((count.acked, count.dead_lettered), (sent, 0));
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_new_version_is_refused_and_the_old_one_goes_on() {
+    let app = App::new().with(programs::COUNT, "count");
+    let bus = app.run().await;
+    let aside = app.write("count.part", &assemble(bad::WRONG_TYPES));
+    std::fs::rename(aside, app.path().join("count.wasm")).expect("renamed");
+    bus.until("it is refused", |status| !status.refused.is_empty()).await;
+    bus.send("public.count", "x").await;
+    bus.idle().await;
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("1"));
+    app.put(programs::COUNT, "count");
+    bus.until("the good one is taken", |status| status.refused.is_empty()).await;
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_on_disk_survives_a_restart() {
+    let app = App::new()
+        .service("count", programs::COUNT, "")
+        .service(
+            "failing",
+            programs::FAILING,
+            "publish = [\"public.>\"]\nretry = { attempts = 2, backoff = \"10ms\" }\n",
+        )
+        .service("slow", programs::SLEEPY, "concurrency = 1\n");
+    let bus = app.run_on_disk().await;
+    bus.publish((0..300).map(|_| event("public.count", "x")).collect()).await;
+    bus.send("public.failing", "reject").await;
+    bus.idle().await;
+    let dead = bus.dead().await;
+    assert_eq!(dead.len(), 1);
+    bus.publish((0..200).map(|_| event("public.sleepy", "1")).collect()).await;
+    bus.stop().await;
+
+    let bus = app.run_on_disk().await;
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("300"));
+    assert_eq!(bus.dead().await, dead, "dead letters with reason and attempts");
+    bus.publish((0..7).map(|_| event("public.count", "x")).collect()).await;
+    bus.idle().await;
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("307"), "nothing again, nothing lost");
+    assert!(bus.service("slow").await.acked > 0, "the backlog went on after the restart");
+    assert_eq!(bus.status().await.bus.head, 300 + 1 + 200 + 7);
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn draining_finishes_what_is_in_flight() {
+    let app = App::new().service("slow", programs::SLEEPY, "concurrency = 1\n");
+    let bus = app.run_on_disk().await;
+    bus.publish(vec![event("public.sleepy", "500")]).await;
+    bus.until("it is in flight", |status| status.services[0].subscriptions[0].in_flight == 1).await;
+    bus.node.drain().await.expect("drained");
+    let bus = app.run_on_disk().await;
+    bus.idle().await;
+    assert_eq!(bus.service("slow").await.handled, 0, "it was acknowledged before the end");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_can_be_retried_and_dropped() {
+    use busway_gateway::api::DeadFilter;
+    let app = App::new()
+        .service("failing", programs::FAILING, "publish = [\"public.>\"]\nretry = { attempts = 1 }\n")
+        .service("count", programs::COUNT, "subscribe = [\"public.failing\"]\n");
+    let bus = app.run().await;
+    bus.publish(vec![event("public.failing", "retry:1"), event("public.failing", "reject")]).await;
+    bus.idle().await;
+    assert_eq!(bus.dead().await.len(), 2);
+    let admin = bus.node.admin();
+    let shown = admin.dead_show(bus.dead().await[0].id).await.expect("shown");
+    assert_eq!(shown[0].attempts.len(), 1);
+    let all = DeadFilter { service: Some("failing".parse().expect("a name")), ..DeadFilter::default() };
+    assert_eq!(admin.dead_retry(all.clone()).await.expect("retried").changed, 2);
+    bus.idle().await;
+    assert_eq!(bus.dead().await.len(), 2, "both fail again at their first attempt");
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("2"), "a retry goes to its own subscription only");
+    assert_eq!(admin.dead_drop(all).await.expect("dropped").changed, 2);
+    assert_eq!(bus.dead().await.len(), 0);
+    bus.stop().await;
+}
+
+/// Fan-out: every subscription gets every event once.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_event_reaches_every_subscription_once() {
+    let app = (0..12).fold(App::new(), |app, i| app.service(&format!("count-{i}"), programs::COUNT, ""));
+    let bus = app.run().await;
+    for _ in 0..5 {
+        bus.publish((0..100).map(|_| event("public.count", "x")).collect()).await;
+    }
+    bus.idle().await;
+    for i in 0..12 {
+        assert_eq!(bus.kv(&format!("count-{i}"), "total").await.as_deref(), Some("500"));
+    }
+    bus.stop().await;
+}
+
+/// A slow service makes publishers to its topic wait and then tells them so; other topics are open.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_subscription_overloads_its_own_publishers_only() {
+    let app = App::new()
+        .manifest("[limits]\nbacklog-bytes = \"1MiB\"")
+        .service("slow", programs::SLEEPY, "concurrency = 1\n")
+        .service("count", programs::COUNT, "");
+    let bus = app.run().await;
+    let filling = format!("{:<60000}", "4000");
+    let mut refused = None;
+    // More than may be on its way to the driver, which notices a full queue a moment later.
+    for _ in 0..1_000 {
+        if let Err(error) = bus.node.admin().publish(vec![event("public.sleepy", &filling)]).await {
+            refused = Some(error);
+            break;
+        }
+    }
+    let refused = refused.expect("publishers are refused in the end");
+    assert!(refused.is_retryable() && refused.to_string().contains("slow"), "{refused}");
+    bus.send("public.count", "x").await;
+    bus.until("others go on", |status| status.services.iter().any(|s| s.name.as_str() == "count" && s.acked == 1))
+        .await;
+    bus.stop().await;
+}
