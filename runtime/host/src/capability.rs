@@ -40,6 +40,32 @@ pub trait Bus: Send + Sync {
     }
 }
 
+/// A bus that takes nothing and has nothing: for looking at a component, or measuring it, without a node.
+#[derive(Clone, Copy, Debug)]
+pub struct NoBus;
+
+impl Bus for NoBus {
+    fn admit(&self, _: &ServiceName, _: Draft, _: Option<EventId>) -> Result<Event, Refusal> {
+        Err(Refusal::Denied("nothing can be published here".into()))
+    }
+
+    fn publish_blocking(&self, _: &ServiceName, _: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
+        Err(Refusal::Denied("nothing can be published here".into()))
+    }
+
+    fn kv_get(&self, _: &ServiceName, _: &str) -> (Option<Bytes>, KvVersion) {
+        (None, 0)
+    }
+
+    fn kv_bytes(&self, _: &ServiceName) -> usize {
+        0
+    }
+
+    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
+        Err(Refusal::Denied("nothing can be written here".into()))
+    }
+}
+
 /// Why the bus did not do what a guest asked. Only `Overloaded` is worth retrying.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use busway_types::{Draft, Event, EventId, KvVersion, KvWrite, ServiceName};
-use bytes::Bytes;
+use busway_types::{Event, ServiceName};
 
 use crate::bindings::header_refs;
-use crate::capability::{Bus, Refusal};
+use crate::capability::NoBus;
 use crate::compiled::Compiled;
 use crate::host::Host;
 use crate::invoke::{Borrowed, Codec, raw};
@@ -21,31 +20,6 @@ use crate::task::GuestError;
 
 /// Longer than any bench; a handler that loops for ever still ends.
 const TIMEOUT: Duration = Duration::from_mins(10);
-
-/// A bus that takes nothing.
-struct Nothing;
-
-impl Bus for Nothing {
-    fn admit(&self, _: &ServiceName, _: Draft, _: Option<EventId>) -> Result<Event, Refusal> {
-        Err(Refusal::Denied("nothing can be published here".into()))
-    }
-
-    fn publish_blocking(&self, _: &ServiceName, _: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
-        Err(Refusal::Denied("nothing can be published here".into()))
-    }
-
-    fn kv_get(&self, _: &ServiceName, _: &str) -> (Option<Bytes>, KvVersion) {
-        (None, 0)
-    }
-
-    fn kv_bytes(&self, _: &ServiceName) -> usize {
-        0
-    }
-
-    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
-        Err(Refusal::Denied("nothing can be written here".into()))
-    }
-}
 
 impl Host {
     /// Measures `iterations` calls of a component's handler with one event, in one instance or each in a new one. Blocks.
@@ -59,7 +33,7 @@ impl Host {
         let name: ServiceName = "floor".parse().map_err(|_| GuestError::NotExported("a name"))?;
         let instances = if per_event { Instancing::PerEvent } else { Instancing::Reused };
         let settings = ServiceSettings { timeout: TIMEOUT, instances, ..ServiceSettings::new(name) };
-        let linked = compiled.link(self, settings, Arc::new(Nothing));
+        let linked = compiled.link(self, settings, Arc::new(NoBus));
         let Linked(linked) = linked.map_err(|error| GuestError::Failed(error.to_string()))?;
         if linked.handler.is_none() {
             return Err(GuestError::NotExported("busway:bus/handler"));

@@ -31,7 +31,7 @@ mod threads;
 mod wait;
 
 pub use cache::content_hash;
-pub use capability::{Bus, Refusal, log_to_tracing};
+pub use capability::{Bus, NoBus, Refusal, log_to_tracing};
 pub use compiled::{Compiled, LoadError};
 pub use host::{Compiling, Host, HostConfig, HostError, Progress};
 pub use inspect::{InspectError, Inspection, Problem};

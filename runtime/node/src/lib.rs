@@ -27,3 +27,4 @@ pub use error::{NodeError, StartError};
 pub use metrics::ServiceFigures;
 pub use node::{Node, NodeOptions};
 pub use publisher::{PublishError, Publisher};
+pub use services::{Examined, examine};

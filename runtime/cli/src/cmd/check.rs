@@ -4,11 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use busway_host::inspect::read;
-use busway_host::{Bus, Host, HostConfig, Refusal, ServiceSettings};
+use busway_host::{Host, HostConfig, NoBus};
 use busway_node::manifest::{App, ServiceConfig};
-use busway_types::{Draft, Event, EventId, KvVersion, KvWrite, Pattern, ServiceName};
-use bytes::Bytes;
+use busway_types::{Pattern, ServiceName};
 use clap::Args;
 use owo_colors::OwoColorize;
 use serde::Serialize;
@@ -92,28 +90,9 @@ fn check(host: &Host, service: &ServiceConfig) -> Checked {
 }
 
 fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked) -> Result<()> {
-    let content = read(&service.component)?;
-    let compiled = host.compile(service.name.as_str(), &content)?;
-    checked.kind = Some(compiled.inspection().to_string());
-    let mut settings = ServiceSettings::new(service.name.clone());
-    settings.memory_bytes = service.memory_bytes;
-    settings.timeout = service.timeout;
-    settings.config.clone_from(&service.config);
-    let linked = compiled.link(host, settings, Arc::new(NoBus))?;
-    if compiled.inspection().handler.is_none() {
-        return Ok(());
-    }
-    let wanted = match &service.subscribe {
-        Some(_) => Vec::new(),
-        None => linked.subscriptions()?.iter().map(|text| text.parse::<Pattern>()).collect::<Result<_, _>>()?,
-    };
-    checked.subscribes = service.subscriptions(&wanted)?;
-    if checked.subscribes.is_empty() {
-        bail!(
-            "it handles events but subscribes to nothing; let its `subscriptions` give topics, or write \
-             `subscribe = [..]` for it in a busway.toml"
-        );
-    }
+    let found = busway_node::examine(host, service, Arc::new(NoBus))?;
+    checked.kind = Some(found.compiled.inspection().to_string());
+    checked.subscribes = found.patterns;
     Ok(())
 }
 
@@ -141,35 +120,4 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
         bad => format!("{bad} of {} would be refused", some(report.services.len(), "service")),
     };
     output.line(summary)
-}
-
-/// A bus for components that are only looked at: it takes nothing and has nothing.
-struct NoBus;
-
-impl NoBus {
-    fn refusal() -> Refusal {
-        Refusal::Denied("`busway check` publishes and keeps nothing".to_owned())
-    }
-}
-
-impl Bus for NoBus {
-    fn admit(&self, _: &ServiceName, _: Draft, _: Option<EventId>) -> Result<Event, Refusal> {
-        Err(Self::refusal())
-    }
-
-    fn publish_blocking(&self, _: &ServiceName, _: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
-        Err(Self::refusal())
-    }
-
-    fn kv_get(&self, _: &ServiceName, _: &str) -> (Option<Bytes>, KvVersion) {
-        (None, 0)
-    }
-
-    fn kv_bytes(&self, _: &ServiceName) -> usize {
-        0
-    }
-
-    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
-        Err(Self::refusal())
-    }
 }

@@ -121,6 +121,8 @@ pub struct ServiceConfig {
     pub retry: RetryPolicy,
     /// How long it may take for one event.
     pub timeout: Duration,
+    /// How long it may run as a task; none for as long as it likes. What `timeout` says, when it is written.
+    pub task_timeout: Option<Duration>,
     /// How many bytes one instance may hold.
     pub memory_bytes: usize,
     /// Whether instances are used again.
@@ -182,6 +184,7 @@ impl ServiceConfig {
             ordering: Ordering::default(),
             retry: RetryPolicy::default(),
             timeout: Self::TIMEOUT,
+            task_timeout: None,
             memory_bytes: Self::MEMORY_BYTES,
             instances: Instances::default(),
             key_value: true,

@@ -53,7 +53,8 @@ pub(super) fn read(table: &Table<'_>, name: ServiceName, manifest: &Path, base: 
     if let Some(retry) = table.table("retry", format!("`retry` of {}", table.name), RETRY_KEYS) {
         service.retry = read_retry(&retry);
     }
-    set(&mut service.timeout, table.duration("timeout", MS..=HOUR));
+    service.task_timeout = table.duration("timeout", MS..=HOUR);
+    set(&mut service.timeout, service.task_timeout);
     if let Some(memory) = table.bytes("memory", 1 << 20..=4 << 30) {
         service.memory_bytes = memory as usize;
     }

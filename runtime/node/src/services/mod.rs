@@ -8,4 +8,5 @@ mod tasks;
 
 pub(crate) use catalog::{Catalog, Service};
 pub(crate) use prepare::Preparer;
+pub use prepare::{Examined, examine};
 pub(crate) use supervisor::Supervisor;

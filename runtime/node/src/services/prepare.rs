@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use busway_host::{Bus, Compiled, FileGrant, Grants, Inspection, Instancing, Linked, ServiceSettings};
+use busway_host::{Bus, Compiled, FileGrant, Grants, Host, Inspection, Instancing, Linked, ServiceSettings};
 use busway_types::{Entropy, Pattern, SplitMix, SubscriptionSpec};
 
 use crate::bus::ServiceBus;
@@ -59,13 +59,9 @@ impl Preparer {
 
     /// Makes a service of a component's file.
     pub(crate) fn prepare(&self, config: ServiceConfig, metrics: Arc<Metrics>) -> Result<Prepared, StartError> {
-        let bytes = busway_host::inspect::read(&config.component).map_err(busway_host::LoadError::from)?;
-        let hash = busway_host::content_hash(&bytes);
-        let compiled: Compiled = self.inner.host.compile(config.name.as_str(), &bytes)?;
-        drop(bytes);
-        let linked = compiled.link(&self.inner.host, settings(&config), self.bus(&config, &metrics))?;
+        let Examined { hash, compiled, linked, patterns } =
+            examine(&self.inner.host, &config, self.bus(&config, &metrics))?;
         let inspection = compiled.inspection();
-        let patterns = subscriptions(&config, &linked, inspection)?;
         Ok(Prepared {
             hash,
             patterns,
@@ -93,8 +89,32 @@ impl Preparer {
     }
 }
 
+/// A component that was found fit to be a service.
+pub struct Examined {
+    /// Hash of its bytes.
+    pub hash: [u8; 32],
+    /// Its code.
+    pub compiled: Compiled,
+    /// Tied to the service.
+    pub linked: Linked,
+    /// What it subscribes to; empty when it handles nothing.
+    pub patterns: Vec<Pattern>,
+}
+
+/// Everything that decides whether a component may run as a service: reads, compiles and links it, asks it what it wants
+/// to subscribe to, and checks that against its grants. Blocks; runs no handler.
+pub fn examine(host: &Host, config: &ServiceConfig, bus: Arc<dyn Bus>) -> Result<Examined, StartError> {
+    let bytes = busway_host::inspect::read(&config.component).map_err(busway_host::LoadError::from)?;
+    let hash = busway_host::content_hash(&bytes);
+    let compiled = host.compile(config.name.as_str(), &bytes)?;
+    drop(bytes);
+    let linked = compiled.link(host, settings(config), bus)?;
+    let patterns = subscriptions(config, &linked, compiled.inspection())?;
+    Ok(Examined { hash, compiled, linked, patterns })
+}
+
 /// What the host has to know of a service's manifest.
-pub(crate) fn settings(config: &ServiceConfig) -> ServiceSettings {
+fn settings(config: &ServiceConfig) -> ServiceSettings {
     let mut settings = ServiceSettings::new(config.name.clone());
     settings.memory_bytes = config.memory_bytes;
     settings.timeout = config.timeout;
@@ -118,7 +138,7 @@ fn file_grant(grant: &crate::manifest::FileGrant) -> FileGrant {
 }
 
 /// What a handler subscribes to: the manifest's word, else its own.
-pub(crate) fn subscriptions(
+fn subscriptions(
     config: &ServiceConfig,
     linked: &Linked,
     inspection: &Inspection,

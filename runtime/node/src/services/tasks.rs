@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::Service;
 use crate::inner::{Inner, Stop};
-use crate::manifest::{RunPolicy, Schedule, ServiceConfig};
+use crate::manifest::{RunPolicy, Schedule};
 use crate::task_set::TaskSet;
 
 /// The first wait before a task that always runs is started again; doubled each time it fails soon.
@@ -46,7 +46,7 @@ async fn run_task(inner: &Arc<Inner>, service: &Arc<Service>, run: RunPolicy) {
     let mut stop = inner.stop.subscribe();
     loop {
         let Some(linked) = service.runnable() else { return };
-        let settings = TaskSettings { timeout: task_timeout(&service.config), args: Vec::new() };
+        let settings = TaskSettings { timeout: service.config.task_timeout, args: Vec::new() };
         let began = inner.clock.monotonic_ns();
         let (tell, ended) = oneshot::channel();
         let started = linked.start_task(settings, move |end| drop(tell.send(end)));
@@ -95,11 +95,6 @@ async fn run_task(inner: &Arc<Inner>, service: &Arc<Service>, run: RunPolicy) {
             _ = stop.wait_for(|stop| *stop != Stop::No) => return,
         }
     }
-}
-
-/// A task may run as long as it likes unless the manifest says otherwise.
-fn task_timeout(config: &ServiceConfig) -> Option<Duration> {
-    (config.timeout != ServiceConfig::TIMEOUT).then_some(config.timeout)
 }
 
 /// Publishes an event at each time of the schedule (UTC). A time that passed while the node was down or busy is not
