@@ -12,7 +12,7 @@ use wasmtime::{AsContext, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::{EventRef, Failure, HandleParams, HandleResult, HeaderRef};
-use crate::state::{Ended, GuestState, Meter, mib};
+use crate::state::{Ended, GuestState, Meter, Mode, mib};
 use crate::wait::block_on;
 
 /// Bytes of a reason; the end is cut off.
@@ -125,9 +125,13 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &mut GuestState) -> Fault {
     match state.meter.ended() {
         Some(Ended::Stopped) => return Fault::Stopped,
         Some(Ended::TimedOut) => {
-            let timeout = readable(state.service.settings.timeout);
-            let reason = format!("handler ran longer than {timeout}{}", place(error));
-            return Fault::TimedOut(cut(with_stderr(reason, stderr)));
+            let what = match state.mode {
+                Mode::Delivery => "handler",
+                Mode::Task => "task",
+                Mode::Idle => "start of the instance",
+            };
+            let reason = format!("{what} ran longer than {}", readable(state.meter.timeout()));
+            return Fault::TimedOut(cut(with_stderr(reason, stderr) + &place(error)));
         }
         None => {}
     }
@@ -138,8 +142,7 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &mut GuestState) -> Fault {
     if state.limiter.refused {
         reason = format!("memory limit of {} reached; {reason}", mib(state.limiter.limit()));
     }
-    reason.push_str(&place(error));
-    Fault::Trapped(cut(with_stderr(reason, stderr)))
+    Fault::Trapped(cut(with_stderr(reason, stderr) + &place(error)))
 }
 
 /// The cause of a trap without wasmtime's backtrace, which is told shorter.
@@ -160,27 +163,63 @@ fn cause(error: &wasmtime::Error) -> String {
     }
 }
 
-/// Where the guest was, innermost first.
+/// Where the guest was, innermost first, without the frames of Rust's panic machinery.
 fn place(error: &wasmtime::Error) -> String {
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return String::new() };
     let text = backtrace.to_string();
-    let frames: Vec<_> = text
-        .lines()
-        .filter_map(|line| {
-            let (number, rest) = line.trim_start().split_once(": ")?;
-            number.parse::<usize>().ok()?;
-            let name = rest.split_once(" - ").map_or(rest, |(_, name)| name);
-            Some(name.rsplit_once('!').map_or(name, |(_, function)| function).trim())
-        })
-        .take(FRAMES)
-        .collect();
-    if frames.is_empty() { String::new() } else { format!(" (in {})", frames.join(" < ")) }
+    let names = text.lines().filter_map(|line| {
+        let (number, rest) = line.trim_start().split_once(": ")?;
+        number.parse::<usize>().ok()?;
+        let name = rest.split_once(" - ").map_or(rest, |(_, name)| name);
+        Some(plain(name.split_once('!').map_or(name, |(_module, function)| function)))
+    });
+    let mut frames: Vec<String> = Vec::new();
+    for name in names.filter(|name| !is_machinery(name)) {
+        if frames.last() != Some(&name) && frames.len() < FRAMES {
+            frames.push(name);
+        }
+    }
+    if frames.is_empty() { String::new() } else { format!("; in {}", frames.join(" < ")) }
+}
+
+/// A function's name without the hashes that Rust puts into it.
+fn plain(name: &str) -> String {
+    let name = name.trim();
+    let name = match name.rsplit_once("::h") {
+        Some((path, hash)) if is_hash(hash) => path,
+        _ => name,
+    };
+    let mut plain = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once('[') {
+        plain.push_str(before);
+        match after.split_once(']') {
+            Some((hash, after)) if is_hash(hash) => rest = after,
+            _ => {
+                plain.push('[');
+                rest = after;
+            }
+        }
+    }
+    plain.push_str(rest);
+    plain
+}
+
+fn is_hash(text: &str) -> bool {
+    text.len() >= 12 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a frame says nothing about the guest's own code.
+fn is_machinery(name: &str) -> bool {
+    const MACHINERY: [&str; 5] = ["std::", "core::", "alloc::", "__rustc::", "rust_"];
+    name == "abort" || MACHINERY.iter().any(|start| name.starts_with(start))
 }
 
 fn with_stderr(mut reason: String, stderr: Option<String>) -> String {
     if let Some(stderr) = stderr {
+        let lines = stderr.lines().filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE"));
         reason.push_str("; stderr: ");
-        reason.push_str(&stderr);
+        reason.push_str(&lines.collect::<Vec<_>>().join("\n"));
     }
     reason
 }
@@ -199,5 +238,26 @@ fn readable(duration: Duration) -> String {
         format!("{} s", duration.as_secs())
     } else {
         format!("{} ms", duration.as_millis())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_left_out_of_names() {
+        assert_eq!(plain("recurse::deeper::hc48337f388dc3893"), "recurse::deeper");
+        assert_eq!(
+            plain("<std[d123b7a1a2ed1472]::io::StderrLock as x[d123b7a1a2ed1472]::Write>::write"),
+            "<std::io::StderrLock as x::Write>::write"
+        );
+        assert_eq!(plain("app::list::<[u8]>"), "app::list::<[u8]>");
+    }
+
+    #[test]
+    fn long_reasons_are_cut_between_characters() {
+        let text = format!("a{}", "ä".repeat(REASON_BYTES));
+        assert_eq!(cut(text).len(), REASON_BYTES - 1);
     }
 }

@@ -68,7 +68,7 @@ mod tests {
             std::thread::sleep(Duration::from_millis(5));
             sender.send(7)
         });
-        assert_eq!(block_on(receiver, || Some(Duration::from_secs(60))), Some(Ok(7)));
+        assert_eq!(block_on(receiver, || Some(Duration::from_mins(1))), Some(Ok(7)));
         assert_eq!(thread.join().unwrap(), Ok(()));
     }
 }

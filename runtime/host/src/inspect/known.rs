@@ -83,7 +83,7 @@ const KNOWN: &[(&str, Capability)] = &[
 ];
 
 /// From which similarity on a known name is worth telling.
-const SIMILAR: f64 = 0.55;
+const SIMILAR: f64 = 0.8;
 
 /// Whether a name with its full version is `known`, which has only as much of the version as must be equal.
 pub(super) fn is(name: &str, known: &str) -> bool {

@@ -14,7 +14,7 @@ use crate::bindings::{HeaderRef, header_refs};
 use crate::invoke::{Borrowed, Codec, answered, fault, raw};
 use crate::linked::Instance;
 use crate::settings::Instancing;
-use crate::state::{ChunkContext, Mode};
+use crate::state::ChunkContext;
 
 /// Which deliveries of a chunk are void.
 struct Void<'c> {
@@ -95,11 +95,11 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, rep
             tally.gone += 1;
         }
     }
-    // The instance goes back first, so that whoever acts on the report finds it.
+    drop(tally);
+    // The instance goes back before the report, so that whoever acts on that finds it.
     if let Some(instance) = instance {
         lane.keep(instance);
     }
-    drop(tally);
     context.report(true);
 }
 
@@ -150,7 +150,7 @@ fn run_on<'c>(
             state.acknowledge()
         } else {
             void.failed(event);
-            state.mode = Mode::Idle;
+            state.void_delivery();
             None
         };
         tally.count(&outcome, effects.as_ref().map_or(0, |effects| effects.publishes.len()), busy_ns);

@@ -90,6 +90,11 @@ impl Meter {
         }
     }
 
+    /// How long the call may take in all; the longest time there is when there is no limit.
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_nanos(self.timeout_ns.load(Relaxed))
+    }
+
     pub(crate) fn now(&self) -> u64 {
         self.clock.monotonic_ns()
     }

@@ -67,35 +67,30 @@ impl ChunkContext {
     /// Reports what is there.
     pub(crate) fn report(&mut self, finished: bool) {
         let results = std::mem::take(&mut self.results);
+        // A report is settled on its own: what it wrote is read from there from now on.
+        self.overlay.clear();
         self.reported.fetch_add(results.len(), Ordering::Relaxed);
         self.sink.report(Report { chunk: self.id, sub: self.sub, results, finished });
     }
 }
 
 /// The delivery in hand.
+#[derive(Default)]
 pub(crate) struct Delivering {
-    pub(crate) event: Arc<Event>,
-    pub(crate) attempt: u32,
+    /// None outside of deliveries.
+    pub(super) event: Option<Arc<Event>>,
+    pub(super) attempt: u32,
     published: Vec<Arc<Event>>,
     published_bytes: usize,
     pub(super) kv: KvTransaction,
 }
 
 impl Delivering {
-    pub(crate) fn new(event: Arc<Event>, attempt: u32) -> Self {
-        Self { event, attempt, published: Vec::new(), published_bytes: 0, kv: KvTransaction::default() }
-    }
-
-    /// The causality of what this delivery publishes.
-    fn causality(&self, state: &super::Service) -> Causality {
-        let input = &self.event.causality;
-        Causality {
-            source: Some(state.settings.name.clone()),
-            cause: Some(self.event.id),
-            correlation: Some(input.correlation.clone().unwrap_or_else(|| self.event.id.to_string().into_boxed_str())),
-            traceparent: input.traceparent.clone(),
-            hops: input.hops.saturating_add(1),
-        }
+    /// Voids what a failed delivery left.
+    fn void(&mut self) {
+        self.event = None;
+        self.published.clear();
+        self.kv.void();
     }
 
     /// Notes events in the outbox, all or none.
@@ -106,15 +101,15 @@ impl Delivering {
         drafts: Vec<Draft>,
     ) -> Result<Vec<EventId>, Refusal> {
         let Limits { outbox_events, outbox_bytes, .. } = service.limits;
+        let Some(input) = &self.event else { return Err(Refusal::Denied("no event is being handled".into())) };
         if self.published.len() + drafts.len() > outbox_events {
             return Err(Refusal::TooLarge(format!("one delivery may publish at most {outbox_events} events")));
         }
         let (mut events, mut bytes, mut cost) = (Vec::with_capacity(drafts.len()), self.published_bytes, 0);
         for mut draft in drafts {
-            draft.causality = self.causality(service);
+            draft.causality = causality(input, service);
             let index = u32::try_from(self.published.len() + events.len()).unwrap_or(u32::MAX);
-            let id =
-                draft.id.unwrap_or_else(|| EventId::derived(self.event.id, &service.settings.subscription, 0, index));
+            let id = draft.id.unwrap_or_else(|| EventId::derived(input.id, &service.settings.subscription, 0, index));
             let event = service.bus.admit(&service.settings.name, draft, Some(id))?;
             bytes += event.payload_bytes();
             cost += event.cost();
@@ -133,33 +128,57 @@ impl Delivering {
     }
 }
 
+/// The causality of what a delivery of `input` publishes.
+fn causality(input: &Event, service: &super::Service) -> Causality {
+    let Causality { correlation, traceparent, hops, .. } = &input.causality;
+    Causality {
+        source: Some(service.settings.name.clone()),
+        cause: Some(input.id),
+        correlation: Some(correlation.clone().unwrap_or_else(|| input.id.to_string().into_boxed_str())),
+        traceparent: traceparent.clone(),
+        hops: hops.saturating_add(1),
+    }
+}
+
 impl GuestState {
     /// A delivery begins.
     pub(crate) fn begin_delivery(&mut self, event: Arc<Event>, attempt: u32, now_ns: u64) {
         self.limiter.begin();
         self.meter.begin(now_ns, Some(self.service.settings.timeout));
-        self.mode = Mode::Delivery(Delivering::new(event, attempt));
+        self.mode = Mode::Delivery;
+        self.delivery.event = Some(event);
+        self.delivery.attempt = attempt;
+        self.delivery.published_bytes = 0;
     }
 
     /// The delivery was acknowledged: gives what becomes visible, which later deliveries of the chunk can read.
     pub(crate) fn acknowledge(&mut self) -> Option<Box<Effects>> {
-        let Mode::Delivery(delivering) = std::mem::replace(&mut self.mode, Mode::Idle) else { return None };
-        let Delivering { published, published_bytes, kv, event: _, attempt: _ } = delivering;
-        let (reads, writes, written_bytes) = match &mut self.chunk {
-            Some(chunk) => kv.commit(&mut chunk.overlay),
-            None => kv.commit(&mut Overlay::default()),
-        };
-        if let Some(chunk) = &mut self.chunk {
-            chunk.outbox_bytes = chunk.outbox_bytes.saturating_add(published_bytes).saturating_add(written_bytes);
+        self.mode = Mode::Idle;
+        self.delivery.event = None;
+        let Delivering { published, published_bytes, kv, .. } = &mut self.delivery;
+        if published.is_empty() && kv.is_untouched() {
+            return None;
         }
-        let effects = Effects { reads, writes, publishes: published };
+        let mut none = Overlay::default();
+        let overlay = self.chunk.as_mut().map_or(&mut none, |chunk| &mut chunk.overlay);
+        let (reads, writes, written_bytes) = std::mem::take(kv).commit(overlay);
+        if let Some(chunk) = &mut self.chunk {
+            chunk.outbox_bytes = chunk.outbox_bytes.saturating_add(*published_bytes).saturating_add(written_bytes);
+        }
+        let effects = Effects { reads, writes, publishes: std::mem::take(published) };
         (!effects.is_empty()).then(|| Box::new(effects))
+    }
+
+    /// The delivery failed: nothing of it becomes visible.
+    pub(crate) fn void_delivery(&mut self) {
+        self.mode = Mode::Idle;
+        self.delivery.void();
     }
 
     /// Publishes for the guest, as the mode asks for.
     pub(super) fn publish(&mut self, mut drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
         let service = &self.service;
-        match &mut self.mode {
+        match self.mode {
             Mode::Idle => Err(Refusal::Denied("publishing is possible while handling an event and in tasks".into())),
             Mode::Task => {
                 for draft in &mut drafts {
@@ -168,7 +187,7 @@ impl GuestState {
                 self.meter.give_slot_back();
                 service.bus.publish_blocking(&service.settings.name, drafts)
             }
-            Mode::Delivery(delivering) => delivering.publish(service, &mut self.limiter, drafts),
+            Mode::Delivery => self.delivery.publish(service, &mut self.limiter, drafts),
         }
     }
 }

@@ -66,8 +66,7 @@ impl producer::Host for GuestState {
 
 impl context::Host for GuestState {
     fn current(&mut self) -> wasmtime::Result<Option<context::Envelope>> {
-        let Mode::Delivery(delivering) = &self.mode else { return Ok(None) };
-        let event = &delivering.event;
+        let (Mode::Delivery, Some(event)) = (self.mode, &self.delivery.event) else { return Ok(None) };
         let causality = &event.causality;
         let headers = event.headers.iter();
         let remaining = self.meter.remaining().unwrap_or(Duration::MAX);
@@ -83,7 +82,7 @@ impl context::Host for GuestState {
             correlation: causality.correlation.as_deref().map_or_else(|| event.id.to_string(), str::to_owned),
             traceparent: causality.traceparent.as_deref().map(str::to_owned),
             hops: causality.hops,
-            attempt: delivering.attempt,
+            attempt: self.delivery.attempt,
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         }))
     }

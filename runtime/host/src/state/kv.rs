@@ -11,8 +11,16 @@ use std::collections::hash_map::Entry;
 use busway_types::{KvRead, KvVersion, KvWrite};
 use bytes::Bytes;
 
-/// What acknowledged deliveries of one chunk wrote.
-pub(crate) type Overlay = HashMap<Box<str>, Option<Bytes>>;
+/// What acknowledged deliveries of one chunk wrote since its last report.
+pub(crate) type Overlay = HashMap<Box<str>, Written>;
+
+/// A key that an earlier delivery of the chunk wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    value: Option<Bytes>,
+    /// The committed version below it, when it was only incremented.
+    base: Option<KvVersion>,
+}
 
 /// What noting one key costs beside its text.
 const ENTRY_BYTES: usize = 96;
@@ -21,7 +29,8 @@ const ENTRY_BYTES: usize = 96;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Committed(KvVersion),
-    EarlierDelivery,
+    /// With the committed version below it, when it was only incremented.
+    EarlierDelivery(Option<KvVersion>),
     /// This delivery wrote it, or its reading is recorded.
     Settled,
 }
@@ -49,6 +58,18 @@ pub(crate) struct KvTransaction {
 pub(crate) struct NotANumber;
 
 impl KvTransaction {
+    /// Whether nothing was read or written.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Forgets everything.
+    pub(crate) fn void(&mut self) {
+        if !self.is_untouched() {
+            *self = Self::default();
+        }
+    }
+
     /// What reading `key` for the first time costs; 0 when it is known.
     pub(crate) fn cost_of_reading(&self, key: &str) -> usize {
         if self.seen.contains_key(key) { 0 } else { key.len() + ENTRY_BYTES }
@@ -61,15 +82,15 @@ impl KvTransaction {
         overlay: &Overlay,
         committed: impl FnOnce() -> (Option<Bytes>, KvVersion),
     ) -> Option<Bytes> {
-        let version = {
+        let (version, own) = {
             let seen = self.look(key, overlay, committed);
             match std::mem::replace(&mut seen.source, Source::Settled) {
                 Source::Settled => return seen.value.clone(),
-                Source::EarlierDelivery => None,
-                Source::Committed(version) => Some(version),
+                Source::EarlierDelivery(base) => (base, true),
+                Source::Committed(version) => (Some(version), false),
             }
         };
-        self.reads.push(KvRead { key: key.into(), version });
+        self.reads.push(KvRead { key: key.into(), version, own });
         self.seen.get(key).and_then(|seen| seen.value.clone())
     }
 
@@ -112,7 +133,12 @@ impl KvTransaction {
     pub(crate) fn commit(self, overlay: &mut Overlay) -> (Vec<KvRead>, Vec<KvWrite>, usize) {
         for (key, seen) in self.seen {
             if seen.written {
-                overlay.insert(key, seen.value);
+                let base = match seen.source {
+                    Source::Committed(version) => Some(version),
+                    Source::EarlierDelivery(base) => base,
+                    Source::Settled => None,
+                };
+                overlay.insert(key, Written { value: seen.value, base });
             }
         }
         (self.reads, self.writes, self.bytes)
@@ -126,8 +152,8 @@ impl KvTransaction {
     ) -> &mut Seen {
         match self.seen.entry(key.into()) {
             Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => entry.insert(if let Some(value) = overlay.get(key) {
-                Seen { value: value.clone(), source: Source::EarlierDelivery, written: false }
+            Entry::Vacant(entry) => entry.insert(if let Some(Written { value, base }) = overlay.get(key) {
+                Seen { value: value.clone(), source: Source::EarlierDelivery(*base), written: false }
             } else {
                 let (value, version) = committed();
                 Seen { value, source: Source::Committed(version), written: false }
@@ -160,7 +186,7 @@ mod tests {
         let overlay = Overlay::default();
         assert_eq!(kv.get("a", &overlay, three), Some(Bytes::from_static(b"3")));
         assert_eq!(kv.get("a", &overlay, absent), Some(Bytes::from_static(b"3")));
-        assert_eq!(kv.reads, [KvRead { key: "a".into(), version: Some(9) }]);
+        assert_eq!(kv.reads, [KvRead { key: "a".into(), version: Some(9), own: false }]);
     }
 
     #[test]
@@ -183,7 +209,7 @@ mod tests {
         assert!(kv.reads.is_empty());
         assert_eq!(kv.writes, [KvWrite::Increment { key: "n".into(), by: 3 }]);
         assert_eq!(kv.get("n", &overlay, absent), Some(Bytes::from_static(b"6")));
-        assert_eq!(kv.reads, [KvRead { key: "n".into(), version: Some(9) }]);
+        assert_eq!(kv.reads, [KvRead { key: "n".into(), version: Some(9), own: false }]);
     }
 
     #[test]
@@ -196,9 +222,21 @@ mod tests {
         assert_eq!(second.get("a", &overlay, absent), Some(Bytes::from_static(b"1")));
         assert_eq!(second.increment("a", 1, &overlay, absent), Ok(2));
         let (reads, writes, _) = second.commit(&mut overlay);
-        assert_eq!(reads, [KvRead { key: "a".into(), version: None }]);
+        assert_eq!(reads, [KvRead { key: "a".into(), version: None, own: true }]);
         assert_eq!(writes, [KvWrite::Increment { key: "a".into(), by: 1 }]);
-        assert_eq!(overlay["a"], Some(Bytes::from_static(b"2")));
+        assert_eq!(overlay["a"].value, Some(Bytes::from_static(b"2")));
+    }
+
+    #[test]
+    fn a_sum_over_a_committed_value_rests_on_its_version() {
+        let mut overlay = Overlay::default();
+        let mut first = KvTransaction::default();
+        assert_eq!(first.increment("n", 1, &overlay, three), Ok(4));
+        let (reads, ..) = first.commit(&mut overlay);
+        assert!(reads.is_empty());
+        let mut second = KvTransaction::default();
+        assert_eq!(second.get("n", &overlay, absent), Some(Bytes::from_static(b"4")));
+        assert_eq!(second.reads, [KvRead { key: "n".into(), version: Some(9), own: true }]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl GuestState {
         if !self.service.settings.grants.key_value {
             return Err(Error::Denied("the service has no grant for key-value; set `key-value = true`".into()));
         }
-        if matches!(self.mode, Mode::Idle) {
+        if self.mode == Mode::Idle {
             return Err(Error::Denied("key-value is there while handling an event and in tasks".into()));
         }
         if key.is_empty() {
@@ -43,10 +43,7 @@ impl GuestState {
     /// Checks what a write of `bytes` would make of the delivery and the namespace.
     fn check_room(&mut self, bytes: usize) -> Result<(), Error> {
         let limits = &self.service.limits;
-        let pending = match &self.mode {
-            Mode::Delivery(delivering) => delivering.kv.bytes,
-            Mode::Idle | Mode::Task => 0,
-        };
+        let pending = self.delivery.kv.bytes;
         if pending.saturating_add(bytes) > limits.outbox_bytes {
             let most = mib(limits.outbox_bytes);
             return Err(Error::TooLarge(format!("one delivery may write at most {most} to key-value")));
@@ -62,7 +59,7 @@ impl GuestState {
     }
 
     fn hold(&mut self, bytes: usize) -> Result<(), Error> {
-        if matches!(self.mode, Mode::Task) || self.limiter.hold(bytes) {
+        if self.mode == Mode::Task || self.limiter.hold(bytes) {
             return Ok(());
         }
         Err(Error::TooLarge(format!("the memory limit of {} is reached", mib(self.limiter.limit()))))
@@ -70,17 +67,13 @@ impl GuestState {
 
     fn kv_get(&mut self, key: &str) -> Result<Option<Bytes>, Error> {
         self.check_key(key)?;
-        let cost = match &self.mode {
-            Mode::Delivery(delivering) => delivering.kv.cost_of_reading(key),
-            Mode::Idle | Mode::Task => 0,
-        };
-        self.hold(cost)?;
-        let Self { service, mode, chunk, .. } = self;
+        self.hold(self.delivery.kv.cost_of_reading(key))?;
+        let Self { service, mode, delivery, chunk, .. } = self;
         let committed = || service.bus.kv_get(&service.settings.name, key);
         Ok(match mode {
-            Mode::Delivery(delivering) => {
+            Mode::Delivery => {
                 let none = Overlay::default();
-                delivering.kv.get(key, chunk.as_ref().map_or(&none, |chunk| &chunk.overlay), committed)
+                delivery.kv.get(key, chunk.as_ref().map_or(&none, |chunk| &chunk.overlay), committed)
             }
             Mode::Idle | Mode::Task => committed().0,
         })
@@ -98,8 +91,8 @@ impl GuestState {
         } else {
             self.hold(key.len())?;
         }
-        if let Mode::Delivery(delivering) = &mut self.mode {
-            delivering.kv.put(key, value);
+        if self.mode == Mode::Delivery {
+            self.delivery.kv.put(key, value);
             return Ok(());
         }
         let write = match value {
@@ -113,12 +106,12 @@ impl GuestState {
         let invalid = || Error::Invalid(format!("the value of `{key}` is not a decimal integer"));
         self.check_key(key)?;
         self.check_room(key.len() + 20)?;
-        let Self { service, mode, chunk, .. } = self;
+        let Self { service, mode, delivery, chunk, .. } = self;
         let committed = || service.bus.kv_get(&service.settings.name, key);
-        if let Mode::Delivery(delivering) = mode {
+        if *mode == Mode::Delivery {
             let none = Overlay::default();
             let overlay = chunk.as_ref().map_or(&none, |chunk| &chunk.overlay);
-            return delivering.kv.increment(key, by, overlay, committed).map_err(|_| invalid());
+            return delivery.kv.increment(key, by, overlay, committed).map_err(|_| invalid());
         }
         let sum = kv::number(committed().0.as_deref()).map_err(|_| invalid())?.saturating_add(by);
         self.kv_write(KvWrite::Increment { key: key.into(), by })?;

@@ -27,10 +27,11 @@ use crate::settings::ServiceSettings;
 use crate::slots::Slots;
 
 pub(crate) use deadline::{Ended, Meter, on_epoch};
-pub(crate) use delivery::{ChunkContext, Delivering};
+pub(crate) use delivery::ChunkContext;
 pub(crate) use limiter::{MemoryLimiter, mib};
 pub(crate) use wasi::Linkers;
 
+use delivery::Delivering;
 use output::Output;
 
 /// What all instances of one service share.
@@ -43,13 +44,14 @@ pub(crate) struct Service {
 }
 
 /// What the guest is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Being made, or asked for its subscriptions: nothing may be published or written.
     Idle,
     /// Running as a task: publishing and writing take effect at once.
     Task,
     /// Handling an event: publishing and writing are noted and take effect with the acknowledgement.
-    Delivery(Delivering),
+    Delivery,
 }
 
 /// The data of one store.
@@ -59,6 +61,8 @@ pub(crate) struct GuestState {
     pub(crate) output: Arc<Output>,
     pub(crate) meter: Arc<Meter>,
     pub(crate) mode: Mode,
+    /// The delivery in hand; kept from one to the next, so that a quiet one allocates nothing.
+    delivery: Delivering,
     /// The chunk in progress; none outside of lanes.
     pub(crate) chunk: Option<ChunkContext>,
     /// The arguments of a task, the program's name first.
@@ -81,6 +85,7 @@ impl GuestState {
             output: Arc::new(Output::new(service.bus.clone(), service.settings.name.clone(), seconds)),
             meter: Arc::new(Meter::new(service.clock.clone(), service.slots.clone(), stop)),
             mode: Mode::Idle,
+            delivery: Delivering::default(),
             chunk: None,
             args: task.unwrap_or_default(),
             table,

@@ -71,9 +71,11 @@ impl Output {
 
     /// A delivery ended: writes what is left of unfinished lines, tells how much was dropped, and gives the end of stderr.
     pub(crate) fn end(&self) -> Option<String> {
-        if !self.dirty.swap(false, Ordering::Relaxed) {
+        // Looked at first: writing is much dearer, and most deliveries are quiet.
+        if !self.dirty.load(Ordering::Relaxed) {
             return None;
         }
+        self.dirty.store(false, Ordering::Relaxed);
         let Inner { stdout, stderr, tail, spent: _, dropped, since_ns: _ } =
             std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner));
         self.line(Level::INFO, &stdout);
