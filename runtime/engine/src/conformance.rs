@@ -151,7 +151,7 @@ fn set(key: &str, value: &'static str) -> KvWrite {
 }
 
 fn read(key: &str, version: Option<u64>) -> KvRead {
-    KvRead { key: key.into(), version }
+    KvRead { key: key.into(), version, own: version.is_none() }
 }
 
 /// Runs every check that the engine's capabilities allow.
@@ -161,6 +161,7 @@ pub fn run(fixture: &dyn Fixture) {
     keeps_positions_by_name(fixture);
     commits_acknowledgement_publications_and_writes_together(fixture);
     leaves_out_what_read_something_old(fixture);
+    leaves_out_what_read_a_sum_over_something_old(fixture);
     keeps_parked_events_and_dead_letters(fixture);
     holds_back_delayed_events(fixture);
     detaches_and_forgets(fixture);
@@ -260,6 +261,23 @@ fn leaves_out_what_read_something_old(fixture: &dyn Fixture) {
     let state = bench.state(sub);
     assert_eq!((state.cursor, state.settled), (3, vec![5]), "the cursor waits for what has to run again");
     assert_eq!(bench.engine.kv_get(&service, "n").0.as_deref(), Some(b"1".as_slice()));
+    bench.close();
+}
+
+/// Reading a sum that an earlier delivery of the chunk incremented rests on the committed value below it.
+fn leaves_out_what_read_a_sum_over_something_old(fixture: &dyn Fixture) {
+    let bench = Bench::new(fixture.fresh());
+    let (sub, _) = bench.subscribe("s", StartAt::Now);
+    let service = "s".parse().expect("a name");
+    bench.publish(events(3));
+    let add = |by| Effects { writes: vec![KvWrite::Increment { key: "n".into(), by }], ..Effects::default() };
+    bench.settle(sub, 0, vec![ack(2, add(10))]);
+    // Both deliveries ran before that: the second one read the first one's sum over an absent value.
+    let sum = KvRead { key: "n".into(), version: Some(0), own: true };
+    let doubled = Effects { reads: vec![sum], writes: vec![set("n", "2")], ..Effects::default() };
+    let conflicts = bench.settle(sub, 3, vec![ack(0, add(1)), ack(1, doubled)]);
+    assert_eq!(conflicts, vec![1], "an increment commutes, what read its sum does not");
+    assert_eq!(bench.engine.kv_get(&service, "n").0.as_deref(), Some(b"11".as_slice()));
     bench.close();
 }
 

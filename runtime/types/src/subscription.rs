@@ -150,14 +150,16 @@ pub struct SubscriptionState {
 /// The version of one key-value entry: 0 for absent, then the log sequence of the transaction that wrote it.
 pub type KvVersion = u64;
 
-/// A key that a delivery read and the version it saw.
+/// A key that a delivery read, and what must hold for the value to have been right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvRead {
     /// The key, within the service's namespace.
     pub key: Box<str>,
-    /// The version seen: committed, or none when an earlier delivery in the same report wrote it (which then must have
-    /// taken effect). A lane forgets what its chunk wrote whenever it sends a part of the report.
+    /// The committed version that the value rests on: none when it rests only on what an earlier delivery set.
     pub version: Option<KvVersion>,
+    /// Whether an earlier delivery in the same report wrote it, which then must have taken effect. A lane forgets what its
+    /// chunk wrote whenever it sends a part of the report.
+    pub own: bool,
 }
 
 /// One change to key-value.

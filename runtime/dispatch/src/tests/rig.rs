@@ -182,7 +182,7 @@ pub(crate) fn result(offset: Offset, outcome: Outcome) -> DeliveryResult {
 }
 
 pub(crate) fn read_result(offset: Offset) -> DeliveryResult {
-    let reads = vec![KvRead { key: "k".into(), version: Some(1) }];
+    let reads = vec![KvRead { key: "k".into(), version: Some(1), own: false }];
     let effects = Some(Box::new(Effects { reads, ..Effects::default() }));
     DeliveryResult { effects, ..result(offset, Outcome::Acked) }
 }

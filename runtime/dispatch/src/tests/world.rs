@@ -198,7 +198,7 @@ impl Running {
             self.stopped |= matches!(outcome, Outcome::Trapped { .. } | Outcome::TimedOut { .. });
         }
         let effects = (outcome == Outcome::Acked && random.next_u64().is_multiple_of(4)).then(|| {
-            let read = KvRead { key: "k".into(), version: Some(1) };
+            let read = KvRead { key: "k".into(), version: Some(1), own: false };
             Box::new(Effects { reads: vec![read], ..Effects::default() })
         });
         DeliveryResult { offset: logged.offset, outcome, effects, busy_ns: 1 + random.next_u64() % 2_000_000 }

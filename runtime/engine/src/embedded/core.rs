@@ -225,9 +225,8 @@ impl ConflictGuard {
         group: Option<u64>,
         effects: &Effects,
     ) -> bool {
-        let valid = |read: &KvRead| match read.version {
-            None => self.written.contains(&read.key),
-            Some(seen) => !self.written.contains(&read.key) && state.kv_get(service, &read.key).1 == seen,
+        let valid = |KvRead { key, version, own }: &KvRead| {
+            *own == self.written.contains(key) && version.is_none_or(|seen| state.kv_get(service, key).1 == seen)
         };
         if self.is_void(group) || !effects.reads.iter().all(valid) {
             self.conflicts.push(offset);
