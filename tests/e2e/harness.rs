@@ -2,19 +2,20 @@
 //!
 //! Waiting is by condition with a generous bound, never by a fixed sleep.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use busway_gateway::TailRead;
 use busway_gateway::api::{
     DeadEntry, DeadFilter, Envelope, KvQuery, PublishReply, PublishRequest, ServiceStatus, StatusReport, TailFrom,
 };
-use busway_gateway::TailRead;
 use busway_node::manifest::EngineUrl;
 use busway_node::{Node, NodeOptions};
 use busway_types::Offset;
 
 /// How long a condition may take to come true on a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The folder of an app under test, with what it is to contain.
 pub(crate) struct App {
@@ -54,7 +55,7 @@ impl App {
     /// A service of the manifest.
     pub(crate) fn service(mut self, name: &str, component: &str, settings: &str) -> Self {
         let component = format!("{component:?}");
-        self.manifest.push_str(&format!("[services.{name}]\ncomponent = {component}\n{settings}\n"));
+        let _ = writeln!(self.manifest, "[services.{name}]\ncomponent = {component}\n{settings}");
         self
     }
 
@@ -113,9 +114,8 @@ impl Bus {
 
     /// Waits until nothing is left to do.
     pub(crate) async fn idle(&self) {
-        if tokio::time::timeout(PATIENCE, self.node.idle()).await.is_err() {
-            panic!("not idle after {PATIENCE:?}: {:#?}", self.node.status().await);
-        }
+        let idle = tokio::time::timeout(PATIENCE, self.node.idle()).await;
+        assert!(idle.is_ok(), "not idle after {PATIENCE:?}: {:#?}", self.node.status().await);
     }
 
     /// Everything on topics that `pattern` selects, from the start.
@@ -173,9 +173,8 @@ impl Bus {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("{what}: not after {PATIENCE:?}: {:#?}", self.status().await);
-        }
+        let came = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(came.is_ok(), "{what}: not after {PATIENCE:?}: {:#?}", self.status().await);
     }
 
     pub(crate) async fn stop(self) {

@@ -1,7 +1,7 @@
 //! Chunks: what goes to a lane at one time.
 //!
-//! Role: how large a chunk is, what is in it, and whether one may start. Invariants: at most twice the concurrency is in
-//! flight, so that a lane finds the next chunk when it ends one (one if strict); no group is in two chunks.
+//! Role: how large a chunk is, what is in it, and whether one may start. Invariants: at most the concurrency and
+//! [`Chunk::AHEAD`] are in flight, so that a lane finds the next chunk when it ends one (one if strict); no group is in two chunks.
 
 use std::collections::VecDeque;
 
@@ -91,7 +91,7 @@ impl Sub {
                 Some(_) => return,
             };
             let lanes = self.spec.concurrency.max(1);
-            let slots = if self.ordering == Ordering::Strict { 1 } else { lanes.saturating_mul(2) };
+            let slots = if self.ordering == Ordering::Strict { 1 } else { lanes.saturating_add(Chunk::AHEAD) };
             if self.chunks.len() >= slots {
                 return;
             }
@@ -123,7 +123,7 @@ impl Sub {
     }
 
     fn start(&mut self, items: VecDeque<Item>, cx: &mut Cx<'_>) {
-        debug_assert!(self.chunks.len() < self.spec.concurrency.max(1) * 2, "a lane has two chunks at most");
+        debug_assert!(self.chunks.len() < self.spec.concurrency.max(1) + Chunk::AHEAD, "a lane has few chunks");
         let id = cx.bus.next_chunk;
         cx.bus.next_chunk += 1;
         let publishes = self.spec.may_publish;

@@ -19,7 +19,8 @@ use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
 use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
 use busway_host::{Lane, LaneSink};
 use busway_types::{
-    Batch, Clock, Limits, Offset, Pattern, Report, ServiceName, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+    Batch, Chunk, Clock, Limits, Offset, Pattern, Report, ServiceName, SubId, SubscriptionSpec, SubscriptionState,
+    Timestamp,
 };
 use rustc_hash::FxHashMap;
 use tokio::sync::watch;
@@ -34,6 +35,10 @@ pub(crate) const PARTITION: Partition = 0;
 const PRESSURE_PERCENT: usize = 125;
 /// How often the engine is ticked when nothing is due.
 const TICK_EVERY: Duration = Duration::from_secs(1);
+/// Batches that follow within this time (nanoseconds) follow closely.
+const CLOSE_NS: u64 = 300_000;
+/// How long the driver naps then. What lanes have in flight lasts longer.
+const NAP: Duration = Duration::from_micros(100);
 /// How long a subscription rests when no instance could be made; doubled each time.
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LONGEST: Duration = Duration::from_secs(10);
@@ -53,6 +58,8 @@ pub(crate) enum Event {
     Settled(Settled),
     Machine(Input),
     Report(Report),
+    /// A chunk to be dropped here rather than on its lane.
+    Spent(Arc<Chunk>),
     Lost {
         sub: SubId,
         chunk: u64,
@@ -202,6 +209,10 @@ impl LaneSink for Shared {
         self.inbox.push(Event::Report(report));
     }
 
+    fn spent(&self, chunk: Arc<Chunk>) {
+        self.inbox.push(Event::Spent(chunk));
+    }
+
     fn lost(&self, sub: SubId, chunk: u64) {
         self.inbox.push(Event::Lost { sub, chunk, failed: true });
     }
@@ -209,6 +220,27 @@ impl LaneSink for Shared {
     fn instance_failed(&self, service: &ServiceName, reason: &str) {
         tracing::error!(service = %service, reason, "no instance could be made; its events wait");
         self.failing().insert(service.clone(), reason.to_owned());
+    }
+}
+
+/// How closely batches follow one another.
+#[derive(Debug, Default)]
+struct Pace {
+    last_ns: u64,
+    /// Moving average of the time between two takes.
+    gap_ns: u64,
+}
+
+impl Pace {
+    fn took(&mut self, now_ns: u64) {
+        let gap = now_ns.saturating_sub(self.last_ns).min(8 * CLOSE_NS);
+        self.last_ns = now_ns;
+        self.gap_ns = (self.gap_ns * 7 + gap) / 8;
+    }
+
+    /// How long to nap before looking for the next batch: not at all unless batches follow closely.
+    fn nap(&self) -> Duration {
+        if self.gap_ns < CLOSE_NS { NAP } else { Duration::ZERO }
     }
 }
 
@@ -224,6 +256,7 @@ pub(crate) struct Driver {
     /// Subscriptions by settlement token, for the figures of conflicts.
     tokens: FxHashMap<u64, SubId>,
     epoch: Epoch,
+    pace: Pace,
     room: Room,
     engine_due: Option<Timestamp>,
     ticked: Timestamp,
@@ -256,6 +289,7 @@ impl Driver {
             attached: FxHashMap::default(),
             tokens: FxHashMap::default(),
             epoch: 0,
+            pace: Pace { last_ns: 0, gap_ns: 8 * CLOSE_NS },
             room: Room::Enough,
             engine_due: None,
             ticked: Timestamp(0),
@@ -271,7 +305,8 @@ impl Driver {
         let mut events = Vec::new();
         let mut actions = Vec::new();
         loop {
-            self.shared.inbox.take(&mut events, self.sleep());
+            self.shared.inbox.take(&mut events, self.sleep(), self.pace.nap());
+            self.pace.took(self.clock.monotonic_ns());
             let now = self.clock.now();
             for event in events.drain(..) {
                 match self.handle(now, event, &mut actions) {
@@ -322,6 +357,7 @@ impl Driver {
                 }
                 self.machine.step(now, Input::Report(report), actions);
             }
+            Event::Spent(chunk) => drop(chunk),
             Event::Lost { sub, chunk, failed } => {
                 if failed {
                     self.rest(now, sub, actions);

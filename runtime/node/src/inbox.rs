@@ -6,8 +6,8 @@
 //! Bound: events are bounded by [`Gate`], which publishers pass before they append; reports and settlements are bounded by
 //! the chunks in flight; commands by the number of services. So the vector has no limit of its own.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -15,39 +15,63 @@ use tokio::sync::Notify;
 /// A queue of which the one reader takes everything.
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
-    items: Mutex<Vec<T>>,
+    items: Mutex<Items<T>>,
     filled: Condvar,
+    /// Whether there is something to take; may be read without the lock.
+    any: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Items<T> {
+    queue: Vec<T>,
+    /// Whether the reader sleeps and has to be woken.
+    asleep: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
-        Self { items: Mutex::new(Vec::new()), filled: Condvar::new() }
+        Self {
+            items: Mutex::new(Items { queue: Vec::new(), asleep: false }),
+            filled: Condvar::new(),
+            any: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Items<T>> {
+        self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn push(&self, item: T) {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.push(item);
-        let first = items.len() == 1;
+        let mut items = self.lock();
+        items.queue.push(item);
+        self.any.store(true, Ordering::Release);
+        let wake = std::mem::take(&mut items.asleep);
         drop(items);
-        if first {
+        if wake {
             self.filled.notify_one();
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.items.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        !self.any.load(Ordering::Acquire)
     }
 
-    /// Moves everything into `into` (which must be empty); waits at most `wait` for the first item.
-    pub(crate) fn take(&self, into: &mut Vec<T>, wait: Duration) {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        if items.is_empty() && !wait.is_zero() {
-            (items, _) = self
-                .filled
-                .wait_timeout_while(items, wait, |items| items.is_empty())
-                .unwrap_or_else(PoisonError::into_inner);
+    /// Moves everything into `into` (which must be empty); waits at most `wait` for the first item. When nothing is there
+    /// it first naps, unless `nap` is zero: where batches follow closely, waking the reader for each costs the writer a
+    /// system call and moves the reader to the writer's core, where it stands in the writer's way.
+    pub(crate) fn take(&self, into: &mut Vec<T>, wait: Duration, nap: Duration) {
+        if !nap.is_zero() && self.is_empty() {
+            std::thread::sleep(nap);
         }
-        std::mem::swap(&mut *items, into);
+        let mut items = self.lock();
+        if items.queue.is_empty() && !wait.is_zero() {
+            items.asleep = true;
+            let waited = self.filled.wait_timeout_while(items, wait, |items| items.queue.is_empty());
+            (items, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            items.asleep = false;
+        }
+        std::mem::swap(&mut items.queue, into);
+        self.any.store(false, Ordering::Release);
     }
 }
 
@@ -110,8 +134,22 @@ mod tests {
             inbox.push(i);
         }
         let mut taken = Vec::new();
-        inbox.take(&mut taken, Duration::ZERO);
+        inbox.take(&mut taken, Duration::ZERO, Duration::ZERO);
         assert_eq!(taken, vec![0, 1, 2, 3, 4]);
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn a_sleeping_reader_is_woken_and_a_napping_one_finds_what_came() {
+        for nap in [Duration::ZERO, Duration::from_millis(5)] {
+            let inbox = Arc::new(Inbox::new());
+            let writer = Arc::clone(&inbox);
+            let pushing = std::thread::spawn(move || writer.push(7));
+            let mut taken = Vec::new();
+            inbox.take(&mut taken, Duration::from_secs(30), nap);
+            assert_eq!(taken, vec![7]);
+            pushing.join().expect("the writer ends");
+        }
     }
 
     #[tokio::test]

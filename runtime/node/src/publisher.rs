@@ -123,10 +123,7 @@ impl Publisher {
     }
 
     async fn wait_for_room(&self, events: &[Arc<Event>]) -> Result<(), PublishError> {
-        let obstacle = match self.obstacle(events) {
-            None => return Ok(()),
-            Some(obstacle) => obstacle,
-        };
+        let Some(obstacle) = self.obstacle(events) else { return Ok(()) };
         let room = async {
             loop {
                 // Some of what may be waited for (space on disk) sends no signal: look again at least every 50 ms.

@@ -29,6 +29,12 @@ pub struct Chunk {
     pub deliveries: Vec<Delivery>,
 }
 
+impl Chunk {
+    /// How many chunks a subscription has in flight beyond one for each of its lanes' threads, so that a thread that ends
+    /// one finds the next while the dispatcher still digests the last.
+    pub const AHEAD: usize = 3;
+}
+
 /// How one delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -56,7 +56,7 @@ impl Default for RetryPolicy {
         Self {
             attempts: 5,
             backoff: Duration::from_millis(200),
-            backoff_max: Duration::from_secs(60),
+            backoff_max: Duration::from_mins(1),
             jitter_percent: 25,
         }
     }

@@ -141,10 +141,8 @@ impl Pattern {
         let mut tokens = topic.0.split('.');
         for wanted in self.0.split('.') {
             match (wanted, tokens.next()) {
-                (_, None) => return false,
                 (">", Some(_)) => return true,
-                ("*", Some(_)) => {}
-                (w, Some(t)) if w == t => {}
+                (w, Some(t)) if w == "*" || w == t => {}
                 _ => return false,
             }
         }
@@ -156,11 +154,8 @@ impl Pattern {
         let mut theirs = other.0.split('.');
         for mine in self.0.split('.') {
             match (mine, theirs.next()) {
-                (_, None) => return false,
                 (">", Some(_)) => return true,
-                (_, Some(">")) => return false,
-                ("*", Some(_)) => {}
-                (m, Some(t)) if m == t => {}
+                (m, Some(t)) if t != ">" && (m == "*" || m == t) => {}
                 _ => return false,
             }
         }
@@ -174,11 +169,8 @@ impl Pattern {
         let (mut mine, mut theirs) = (self.0.split('.'), other.0.split('.'));
         loop {
             match (mine.next(), theirs.next()) {
-                (None, None) => return true,
-                (None, Some(_)) | (Some(_), None) => return false,
-                (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
-                (Some("*"), Some(_)) | (Some(_), Some("*")) => {}
-                (Some(a), Some(b)) if a == b => {}
+                (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+                (Some(a), Some(b)) if a == "*" || b == "*" || a == b => {}
                 _ => return false,
             }
         }

@@ -115,9 +115,9 @@ async fn latency_by_order(rig: &Rig, topic: &Topic, payload: &Bytes) -> Result<h
         if due > now {
             tokio::time::sleep(Duration::from_nanos(due - now)).await;
         }
-        super::throughput::publish(rig, vec![Draft::new(topic.clone(), payload.clone())]).await?;
+        super::throughput::publish(rig, || vec![Draft::new(topic.clone(), payload.clone())]).await?;
     }
-    rig.counts.wait_for(before + total as u64, Duration::from_secs(60)).await?;
+    rig.counts.wait_for(before + total as u64, Duration::from_mins(1)).await?;
     rig.counts.timed()
 }
 
@@ -145,11 +145,11 @@ pub(super) async fn thousand(bench: &Bench<'_>, say: &dyn Fn(String)) -> Result<
     let loaded = resident_bytes()?;
     let payload = Bytes::from_static(&[b'x'; 100]);
     for chunk in services.chunks(250) {
-        let drafts: Result<Vec<Draft>> =
-            chunk.iter().map(|service| Ok(Draft::new(service.topic.parse()?, payload.clone()))).collect();
-        super::throughput::publish(&rig, drafts?).await?;
+        let topics: Vec<Topic> = chunk.iter().map(|service| service.topic.parse()).collect::<Result<_, _>>()?;
+        let drafts = || topics.iter().map(|topic| Draft::new(topic.clone(), payload.clone())).collect();
+        super::throughput::publish(&rig, drafts).await?;
     }
-    rig.counts.wait_for(MANY as u64, Duration::from_secs(120)).await?;
+    rig.counts.wait_for(MANY as u64, Duration::from_mins(2)).await?;
     let active = resident_bytes()?;
     rig.stop().await?;
     let each = |bytes: u64| bytes as f64 / MANY as f64;

@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// How long the position of a subscription without a service is kept.
-const DETACHED_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const DETACHED_FOR: Duration = Duration::from_hours(24);
 /// How often what nobody needs is looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
@@ -86,7 +86,7 @@ impl Embedded {
         let (state, log, description) = match storage {
             Storage::Memory => (State::default(), None, "memory: (events are lost when the process ends)".to_owned()),
             Storage::Disk { dir, durability } => {
-                let (log, recovered) = open_log(dir, durability.clone(), fs)?;
+                let (log, recovered) = open_log(dir, *durability, fs)?;
                 (recovered.state, Some(log), format!("file:{}", dir.display()))
             }
         };

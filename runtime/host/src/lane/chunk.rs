@@ -38,11 +38,11 @@ impl<'c> Void<'c> {
 }
 
 /// Runs a chunk to its end, or gives it back when there is no instance for it.
-pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, reported: &Arc<AtomicUsize>) {
+pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>, reported: &Arc<AtomicUsize>) {
     let host = &lane.linked.host.0;
     let _running = host.ticker.run();
     let clock = &lane.linked.service.clock;
-    let Chunk { id, sub, ordering, deliveries } = chunk;
+    let Chunk { id, sub, ordering, deliveries } = &**chunk;
     let (id, sub, ordering) = (*id, *sub, *ordering);
     let mut texts = vec![[0_u8; 36]; deliveries.len()];
     let ids: Vec<&str> = texts.iter_mut().zip(deliveries).map(|(text, d)| d.logged.event.id.encode(text)).collect();
@@ -52,7 +52,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, rep
     let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
     let mut void = Void { ordering, keys: Vec::new(), rest: false };
     let now = clock.monotonic_ns();
-    let mut context = ChunkContext::new(id, sub, lane.sink.clone(), deliveries.len(), now, reported.clone());
+    let mut context = ChunkContext::new(chunk.clone(), lane.sink.clone(), now, reported.clone());
     let per_event = lane.linked.service.settings.instances == Instancing::PerEvent;
     let mut instance = idle;
     let mut next = 0;
@@ -83,7 +83,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, rep
         };
         let until = if per_event { next + 1 } else { deliveries.len() };
         current.store.data_mut().chunk = Some(context);
-        let alive = run_on(&mut current, lane, &deliveries[next..until], &borrowed[next..until], &mut void, &mut tally);
+        let alive = run_on(&mut current, lane, &deliveries[..until], &borrowed[..until], next, &mut void, &mut tally);
         let state = current.store.data_mut();
         tally.stats.memory_bytes = tally.stats.memory_bytes.max(state.limiter.peak);
         let Some(left) = state.chunk.take() else { return lane.sink.report(panicked(chunk, reported.load(Relaxed))) };
@@ -103,12 +103,13 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Chunk, rep
     context.report(true);
 }
 
-/// Gives deliveries to one instance. False when it must not be used again; then the rest is void.
+/// Gives deliveries, from the one at `from` on, to one instance. False when it must not be used again; then the rest is void.
 fn run_on<'c>(
     instance: &mut Instance,
     lane: &Shared,
     deliveries: &'c [Delivery],
     borrowed: &[Borrowed<'c>],
+    from: usize,
     void: &mut Void<'c>,
     tally: &mut Tally<'_>,
 ) -> bool {
@@ -119,14 +120,14 @@ fn run_on<'c>(
     let mut alive = true;
     let mut began = store.data().meter.now();
     store.set_epoch_deadline(1);
-    for (delivery, borrowed) in deliveries.iter().zip(borrowed) {
+    for (place, (delivery, borrowed)) in deliveries.iter().zip(borrowed).enumerate().skip(from) {
         let event = &*delivery.logged.event;
         if void.contains(event) {
             push(store.data_mut(), skipped(delivery));
             tally.stats.skipped += 1;
             continue;
         }
-        store.data_mut().begin_delivery(delivery.logged.event.clone(), delivery.attempt, began);
+        store.data_mut().begin_delivery(place, delivery.attempt, began);
         let answer = match &typed {
             Some(Ok(typed)) => Codec::Raw(typed).call(store, linked.waits, event, *borrowed),
             Some(Err(error)) => Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}"))),

@@ -204,6 +204,7 @@ impl Shared {
                 };
                 (chunk, state.idle.pop())
             };
+            let chunk = Arc::new(chunk);
             let reported = Arc::new(AtomicUsize::new(0));
             let run = AssertUnwindSafe(|| chunk::run(self, idle.map(|idle| idle.instance), &chunk, &reported));
             if catch_unwind(run).is_err() {
@@ -211,6 +212,7 @@ impl Shared {
                 self.lock().stats.instances = 0;
                 self.sink.report(chunk::panicked(&chunk, reported.load(Ordering::Relaxed)));
             }
+            self.sink.spent(chunk);
         }
     }
 

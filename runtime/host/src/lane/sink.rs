@@ -1,5 +1,7 @@
 //! What a lane is set to, where it reports to, and its figures.
 
+use std::sync::Arc;
+
 use busway_types::{Chunk, Report, ServiceName, SubId};
 
 /// Where a lane reports to. Called on lane threads, with no lock of the lane held; must return at once.
@@ -10,7 +12,12 @@ pub trait LaneSink: Send + Sync {
     /// A chunk could not be run and none of its deliveries was reported: give it to the lane again later.
     fn lost(&self, sub: SubId, chunk: u64);
 
-    /// No instance could be made; `lost` follows for the chunk that needed it.
+    /// A chunk of which nothing more will be said, to be dropped by whoever has time: letting go of events that other
+    /// threads hold as well takes a while, and the lane has better things to do.
+    fn spent(&self, _chunk: Arc<Chunk>) {}
+
+    /// No instance could be made. Either `lost` follows for the chunk that needed it, or, in the middle of a chunk, the
+    /// rest of it comes back skipped.
     fn instance_failed(&self, service: &ServiceName, reason: &str);
 }
 
@@ -24,10 +31,10 @@ pub struct LaneSettings {
 }
 
 impl LaneSettings {
-    /// A lane of `concurrency` threads with room for twice as many waiting chunks.
+    /// A lane of `concurrency` threads with room for as many chunks as the dispatcher may send.
     pub fn new(concurrency: usize) -> Self {
         let concurrency = concurrency.max(1);
-        Self { concurrency, queue: concurrency * 2 }
+        Self { concurrency, queue: concurrency + Chunk::AHEAD }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use busway_types::{Causality, DeliveryResult, Draft, Effects, Event, EventId, Limits, Report, SubId};
+use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Report};
 
 use super::kv::{KvTransaction, Overlay};
 use super::limiter::{MemoryLimiter, mib};
@@ -20,8 +20,8 @@ pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(5);
 
 /// The chunk in progress.
 pub(crate) struct ChunkContext {
-    pub(crate) id: u64,
-    pub(crate) sub: SubId,
+    /// The chunk itself, so that no delivery has to share its event: that costs more than many a handler.
+    pub(crate) chunk: Arc<Chunk>,
     pub(crate) sink: Arc<dyn LaneSink>,
     /// Results that were not reported yet.
     pub(crate) results: Vec<DeliveryResult>,
@@ -35,24 +35,9 @@ pub(crate) struct ChunkContext {
 }
 
 impl ChunkContext {
-    pub(crate) fn new(
-        id: u64,
-        sub: SubId,
-        sink: Arc<dyn LaneSink>,
-        events: usize,
-        now_ns: u64,
-        reported: Arc<AtomicUsize>,
-    ) -> Self {
-        Self {
-            id,
-            sub,
-            sink,
-            results: Vec::with_capacity(events),
-            reported,
-            last_report_ns: now_ns,
-            overlay: Overlay::default(),
-            outbox_bytes: 0,
-        }
+    pub(crate) fn new(chunk: Arc<Chunk>, sink: Arc<dyn LaneSink>, now_ns: u64, reported: Arc<AtomicUsize>) -> Self {
+        let results = Vec::with_capacity(chunk.deliveries.len());
+        Self { chunk, sink, results, reported, last_report_ns: now_ns, overlay: Overlay::default(), outbox_bytes: 0 }
     }
 
     /// Reports what is there if the last report was a while ago.
@@ -70,15 +55,15 @@ impl ChunkContext {
         // A report is settled on its own: what it wrote is read from there from now on.
         self.overlay.clear();
         self.reported.fetch_add(results.len(), Ordering::Relaxed);
-        self.sink.report(Report { chunk: self.id, sub: self.sub, results, finished });
+        self.sink.report(Report { chunk: self.chunk.id, sub: self.chunk.sub, results, finished });
     }
 }
 
 /// The delivery in hand.
 #[derive(Default)]
 pub(crate) struct Delivering {
-    /// None outside of deliveries.
-    pub(super) event: Option<Arc<Event>>,
+    /// Its place in the chunk; none outside of deliveries.
+    place: Option<usize>,
     pub(super) attempt: u32,
     published: Vec<Arc<Event>>,
     published_bytes: usize,
@@ -88,7 +73,7 @@ pub(crate) struct Delivering {
 impl Delivering {
     /// Voids what a failed delivery left.
     fn void(&mut self) {
-        self.event = None;
+        self.place = None;
         self.published.clear();
         self.kv.void();
     }
@@ -96,12 +81,12 @@ impl Delivering {
     /// Notes events in the outbox, all or none.
     fn publish(
         &mut self,
+        input: &Event,
         service: &super::Service,
         limiter: &mut MemoryLimiter,
         drafts: Vec<Draft>,
     ) -> Result<Vec<EventId>, Refusal> {
         let Limits { outbox_events, outbox_bytes, .. } = service.limits;
-        let Some(input) = &self.event else { return Err(Refusal::Denied("no event is being handled".into())) };
         if self.published.len() + drafts.len() > outbox_events {
             return Err(Refusal::TooLarge(format!("one delivery may publish at most {outbox_events} events")));
         }
@@ -128,6 +113,10 @@ impl Delivering {
     }
 }
 
+fn in_hand<'s>(chunk: Option<&'s ChunkContext>, delivery: &Delivering) -> Option<&'s Event> {
+    chunk?.chunk.deliveries.get(delivery.place?).map(|delivery| &*delivery.logged.event)
+}
+
 /// The causality of what a delivery of `input` publishes.
 fn causality(input: &Event, service: &super::Service) -> Causality {
     let Causality { correlation, traceparent, hops, .. } = &input.causality;
@@ -141,12 +130,17 @@ fn causality(input: &Event, service: &super::Service) -> Causality {
 }
 
 impl GuestState {
-    /// A delivery begins.
-    pub(crate) fn begin_delivery(&mut self, event: Arc<Event>, attempt: u32, now_ns: u64) {
+    /// The event in hand; none outside of deliveries.
+    pub(super) fn event(&self) -> Option<&Event> {
+        in_hand(self.chunk.as_ref(), &self.delivery)
+    }
+
+    /// The delivery at this place of the chunk begins.
+    pub(crate) fn begin_delivery(&mut self, place: usize, attempt: u32, now_ns: u64) {
         self.limiter.begin();
         self.meter.begin(now_ns, Some(self.service.settings.timeout));
         self.mode = Mode::Delivery;
-        self.delivery.event = Some(event);
+        self.delivery.place = Some(place);
         self.delivery.attempt = attempt;
         self.delivery.published_bytes = 0;
     }
@@ -154,7 +148,7 @@ impl GuestState {
     /// The delivery was acknowledged: gives what becomes visible, which later deliveries of the chunk can read.
     pub(crate) fn acknowledge(&mut self) -> Option<Box<Effects>> {
         self.mode = Mode::Idle;
-        self.delivery.event = None;
+        self.delivery.place = None;
         let Delivering { published, published_bytes, kv, .. } = &mut self.delivery;
         if published.is_empty() && kv.is_untouched() {
             return None;
@@ -187,7 +181,10 @@ impl GuestState {
                 self.meter.give_slot_back();
                 service.bus.publish_blocking(&service.settings.name, drafts)
             }
-            Mode::Delivery => self.delivery.publish(service, &mut self.limiter, drafts),
+            Mode::Delivery => match in_hand(self.chunk.as_ref(), &self.delivery) {
+                Some(input) => self.delivery.publish(input, service, &mut self.limiter, drafts),
+                None => Err(Refusal::Denied("no event is being handled".into())),
+            },
         }
     }
 }

@@ -66,7 +66,7 @@ impl producer::Host for GuestState {
 
 impl context::Host for GuestState {
     fn current(&mut self) -> wasmtime::Result<Option<context::Envelope>> {
-        let (Mode::Delivery, Some(event)) = (self.mode, &self.delivery.event) else { return Ok(None) };
+        let (Mode::Delivery, Some(event)) = (self.mode, self.event()) else { return Ok(None) };
         let causality = &event.causality;
         let headers = event.headers.iter();
         let remaining = self.meter.remaining().unwrap_or(Duration::MAX);

@@ -138,22 +138,15 @@ fn file_grant(grant: &crate::manifest::FileGrant) -> FileGrant {
 }
 
 /// What a handler subscribes to: the manifest's word, else its own.
-fn subscriptions(
-    config: &ServiceConfig,
-    linked: &Linked,
-    inspection: &Inspection,
-) -> Result<Vec<Pattern>, StartError> {
+fn subscriptions(config: &ServiceConfig, linked: &Linked, inspection: &Inspection) -> Result<Vec<Pattern>, StartError> {
     if inspection.handler.is_none() {
         return Ok(Vec::new());
     }
-    let wanted = match &config.subscribe {
-        Some(_) => Vec::new(),
-        None => {
-            let own = linked.subscriptions()?;
-            let parse =
-                |pattern: String| pattern.parse().map_err(|source| StartError::Subscription { pattern, source });
-            own.into_iter().map(parse).collect::<Result<Vec<Pattern>, _>>()?
-        }
+    let wanted = if config.subscribe.is_some() {
+        Vec::new()
+    } else {
+        let parse = |pattern: String| pattern.parse().map_err(|source| StartError::Subscription { pattern, source });
+        linked.subscriptions()?.into_iter().map(parse).collect::<Result<Vec<Pattern>, _>>()?
     };
     let patterns = config.subscriptions(&wanted)?;
     if patterns.is_empty() {

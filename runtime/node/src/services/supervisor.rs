@@ -33,7 +33,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const DRAIN_FOR: Duration = Duration::from_secs(30);
 /// The first wait before a service that could not start is tried again; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
-const RETRY_LONGEST: Duration = Duration::from_secs(60);
+const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
 /// A service that could not start for a reason that may pass.
 struct Waiting {
@@ -239,9 +239,10 @@ impl Supervisor {
                 Box::new(Target { spec, lane: Arc::clone(&lane), metrics: Arc::clone(&prepared.metrics), grants });
             let swapped = old.as_ref().and_then(|old| old.handler.as_ref()).is_some_and(|old| old.sub == sub);
             let head = *self.inner.driver.head.borrow();
-            self.inner.driver.inbox.push(match swapped {
-                true => Event::Swap { sub, target },
-                false => Event::Attach { sub, target, state, head },
+            self.inner.driver.inbox.push(if swapped {
+                Event::Swap { sub, target }
+            } else {
+                Event::Attach { sub, target, state, head }
             });
             Handler { sub, name: handler_name, patterns, lane }
         });

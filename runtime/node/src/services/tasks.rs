@@ -19,9 +19,9 @@ use crate::task_set::TaskSet;
 
 /// The first wait before a task that always runs is started again; doubled each time it fails soon.
 const RESTART_FIRST: Duration = Duration::from_millis(500);
-const RESTART_LONGEST: Duration = Duration::from_secs(60);
+const RESTART_LONGEST: Duration = Duration::from_mins(1);
 /// A task that ran this long before it ended starts over with the shortest wait.
-const RAN_WELL: Duration = Duration::from_secs(60);
+const RAN_WELL: Duration = Duration::from_mins(1);
 
 /// Starts what a service runs by itself.
 pub(super) fn start(inner: &Arc<Inner>, tasks: &TaskSet, service: &Arc<Service>, busy: &Arc<watch::Sender<usize>>) {
