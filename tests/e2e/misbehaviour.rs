@@ -167,6 +167,32 @@ pub(crate) async fn sneaky() {
     bus.stop().await;
 }
 
+/// What is granted works, and no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_granted_host_folder_and_variable_are_there_and_nothing_else() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = format!(
+        "publish = [\"public.>\"]\nconfig = {{ connect = \"{address}\" }}\nnetwork = [\"{address}\"]\n\
+         env = {{ COLOUR = \"blue\" }}\nfiles = [{{ host = {:?}, guest = \"/tmp\", write = true }}]\n",
+        folder.path()
+    );
+    let (_app, bus) = beside_a_healthy_one(programs::SNEAKY, "sneaky", &settings).await;
+    bus.send("public.sneaky", "x").await;
+    bus.idle().await;
+    let report = bus.texts("public.sneaky.out").await.remove(0);
+    for granted in ["connect: allowed", "write: allowed", "environment: 1 variables"] {
+        assert!(report.contains(granted), "{granted} in {report}");
+    }
+    for refused in ["read: refused", "listen: refused", "arguments: 0"] {
+        assert!(report.contains(refused), "{refused} in {report}");
+    }
+    assert_eq!(std::fs::read_to_string(folder.path().join("sneaky")).expect("written"), "was here");
+    neighbour_is_well(&bus).await;
+    bus.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 pub(crate) async fn aliased() {
     let settings = "retry = { attempts = 1 }\npublish = [\"public.>\"]\n";

@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 
-use busway_guest::publish;
+use busway_guest::{config, publish};
 
 fn outcome<T: Debug, E: Debug>(what: &str, result: Result<T, E>) -> String {
     match result {
@@ -14,6 +14,7 @@ fn outcome<T: Debug, E: Debug>(what: &str, result: Result<T, E>) -> String {
 }
 
 busway_guest::service!(subscribe = ["public.sneaky"], |_event| {
+    let to = config("connect").unwrap_or_else(|| "127.0.0.1:80".into());
     let report = [
         outcome("read", std::fs::read_to_string("/etc/passwd").map(|text| text.len())),
         outcome("list", std::fs::read_dir("/").map(Iterator::count)),
@@ -21,7 +22,7 @@ busway_guest::service!(subscribe = ["public.sneaky"], |_event| {
         outcome("write", std::fs::write("/tmp/sneaky", "was here")),
         format!("environment: {} variables", std::env::vars().count()),
         format!("arguments: {}", std::env::args().count()),
-        outcome("connect", TcpStream::connect("127.0.0.1:80").map(drop)),
+        outcome("connect", TcpStream::connect(&to).map(drop)),
         outcome("listen", TcpListener::bind("127.0.0.1:0").map(drop)),
         outcome("datagram", UdpSocket::bind("127.0.0.1:0").map(drop)),
         outcome("resolve", ("localhost", 80).to_socket_addrs().map(Iterator::count)),

@@ -9,7 +9,7 @@ use crate::bindings::busway::bus::producer;
 use crate::bindings::busway::bus::types::Header;
 
 /// Begins an event for `topic`. The service needs a grant for the topic (`publish = ["orders.>"]` in the manifest);
-/// topics under `public.` need none where there is no manifest.
+/// topics under `public.` need none unless the manifest says where the service may publish.
 ///
 /// ```no_run
 /// use busway_guest::publish;

@@ -86,6 +86,16 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     options.cache_dir = cache().filter(|_| !args.no_cache);
     options.watch = !args.no_watch;
+    options.progress = Some(std::sync::Arc::new(|name: &str, bytes, what| {
+        // Small components take milliseconds and would only be noise.
+        if what == Compiling::Started && bytes > 1024 * 1024 {
+            note(format!(
+                "compiling {} ({} MiB), which takes a while the first time",
+                shown(name),
+                bytes / 1024 / 1024
+            ));
+        }
+    }));
     let started = tokio::select! {
         started = Node::start(options) => started,
         () = signals.next() => bail!("interrupted while starting"),
@@ -158,7 +168,7 @@ fn banner(report: &StatusReport, app: &Path) {
     for gone in detached {
         warn(format!("the subscription {} has no service any more; its position is kept", gone.name));
     }
-    if node.durability == "memory" {
+    if node.engine.starts_with("memory:") {
         warn("everything is in memory and gone when the node ends; --data DIR keeps it");
     }
 }

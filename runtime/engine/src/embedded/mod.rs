@@ -84,7 +84,7 @@ impl Embedded {
         limits: Limits,
     ) -> Result<Self, EngineError> {
         let (state, log, description) = match storage {
-            Storage::Memory => (State::default(), None, "memory: (events are lost when the process ends)".to_owned()),
+            Storage::Memory => (State::default(), None, "memory:".to_owned()),
             Storage::Disk { dir, durability } => {
                 let (log, recovered) = open_log(dir, *durability, fs)?;
                 (recovered.state, Some(log), format!("file:{}", dir.display()))
@@ -111,7 +111,11 @@ impl Embedded {
 fn open_log(dir: &Path, durability: Durability, fs: Arc<dyn Fs>) -> Result<(Log, busway_log::Recovered), EngineError> {
     let options = LogOptions { durability, ..LogOptions::default() };
     let (log, recovered) = Log::open(fs, dir, options).map_err(|e| EngineError::Refused(render(&e)))?;
-    tracing::info!(report = ?recovered.report, "opened the log");
+    let busway_log::RecoveryReport { segments, transactions, truncated, took, .. } = &recovered.report;
+    tracing::info!(folder = %dir.display(), segments, transactions, ?took, "opened the log");
+    if let Some(cut) = truncated {
+        tracing::warn!(file = %cut.file.display(), at = cut.at, bytes = cut.bytes, "cut off writes that a crash interrupted");
+    }
     Ok((log, recovered))
 }
 

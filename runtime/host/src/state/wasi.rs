@@ -12,6 +12,7 @@ use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::io::poll as async_poll;
 use wasmtime_wasi::p2::bindings::sync::io::poll as sync_poll;
 use wasmtime_wasi::p2::{self, DynPollable};
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder};
 
 use super::deadline::Meter;
@@ -79,12 +80,24 @@ pub(super) fn context(service: &Service, output: &Arc<Output>, args: &[String]) 
     }
     if !grants.network.is_empty() {
         let allowed: Arc<[String]> = grants.network.clone().into();
-        wasi.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(move |address, _use| {
+        wasi.allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true).socket_addr_check(move |address, what| {
             let allowed = allowed.clone();
-            Box::pin(async move { is_allowed(&allowed, address).await })
+            Box::pin(async move { is_granted(&allowed, address, what).await })
         });
     }
     wasi.build()
+}
+
+/// A network grant is for going out: to a granted host, from any port that the system chooses. Nobody may listen.
+async fn is_granted(allowed: &[String], address: SocketAddr, what: SocketAddrUse) -> bool {
+    match what {
+        // What the system binds by itself before it connects or sends.
+        SocketAddrUse::TcpBind | SocketAddrUse::UdpBind => address.ip().is_unspecified() && address.port() == 0,
+        SocketAddrUse::TcpConnect | SocketAddrUse::UdpSend | SocketAddrUse::UdpReceive => {
+            is_allowed(allowed, address).await
+        }
+        SocketAddrUse::TcpListen | SocketAddrUse::TcpAccept => false,
+    }
 }
 
 /// Whether an address belongs to one of the granted hosts, as they resolve now.
