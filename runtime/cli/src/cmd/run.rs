@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use busway_gateway::AdminToken;
 use busway_gateway::api::StatusReport;
+use busway_host::Compiling;
 use busway_node::manifest::{App, EngineUrl};
 use busway_node::{Node, NodeOptions};
 use busway_types::{Clock as _, SystemClock};
