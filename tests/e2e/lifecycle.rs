@@ -1,5 +1,6 @@
 //! Dropping in, swapping and removing components while events flow; restarts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::harness::{App, event, keyed};
@@ -31,20 +32,34 @@ async fn a_component_that_appears_is_started_and_one_that_goes_is_drained() {
 async fn a_swap_loses_nothing_and_repeats_nothing() {
     let app = App::new().with(programs::COUNT, "count");
     let bus = app.run().await;
-    let another = std::fs::read(programs::COUNT).expect("built");
-    let mut sent = 0;
-    for round in 0_u8..6 {
-        for _ in 0..10 {
+    let first = std::fs::read(programs::COUNT).expect("built");
+    let done = AtomicBool::new(false);
+    let publishing = async {
+        let mut sent = 0;
+        while !done.load(Ordering::Relaxed) {
             bus.publish((0..100).map(|i| keyed("public.count", &format!("k{}", i % 9), "x")).collect()).await;
             sent += 100;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        // A custom section makes it another file with the same behaviour.
-        let mut next = another.clone();
-        next.extend([0, 3, 1, b'v', round]);
-        let aside = app.write("count.part", &next);
-        std::fs::rename(aside, app.path().join("count.wasm")).expect("renamed");
-        tokio::time::sleep(Duration::from_millis(150)).await;
-    }
+        sent
+    };
+    let swapping = async {
+        let mut versions = vec![bus.service("count").await.version.expect("it runs")];
+        for round in 0_u8..4 {
+            // A custom section makes it another file with the same behaviour.
+            let mut next = first.clone();
+            next.extend([0, 3, 1, b'v', round]);
+            let aside = app.write("count.part", &next);
+            std::fs::rename(aside, app.path().join("count.wasm")).expect("renamed");
+            let before = versions[versions.len() - 1].clone();
+            bus.until("the next version runs", |status| status.services[0].version.as_ref() != Some(&before)).await;
+            versions.push(bus.service("count").await.version.expect("it runs"));
+        }
+        done.store(true, Ordering::Relaxed);
+        versions
+    };
+    let (sent, versions) = tokio::join!(publishing, swapping);
+    assert_eq!(versions.len(), 5, "four swaps happened while events flowed: {versions:?}");
     bus.idle().await;
     assert_eq!(bus.kv("count", "total").await, Some(sent.to_string()));
     let count = bus.service("count").await;
@@ -170,5 +185,64 @@ async fn a_full_subscription_overloads_its_own_publishers_only() {
     bus.send("public.count", "x").await;
     bus.until("others go on", |status| status.services.iter().any(|s| s.name.as_str() == "count" && s.acked == 1))
         .await;
+    bus.stop().await;
+}
+
+/// Space for parked events and dead letters is bounded in memory too, and publishers hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_beyond_the_memory_limit_stop_publishers() {
+    let app = App::new().manifest("[limits]\nmemory-bytes = \"1MiB\"").service(
+        "failing",
+        programs::FAILING,
+        "publish = [\"public.>\"]\nretry = { attempts = 1 }\n",
+    );
+    let bus = app.run().await;
+    let filling = format!("reject:{:<60000}", "");
+    bus.publish((0..20).map(|_| event("public.failing", &filling)).collect()).await;
+    bus.until("there is no room", |status| status.bus.room == "no-transactions").await;
+    let refused = bus.node.admin().publish(vec![event("public.failing", "x")]).await.expect_err("no room");
+    assert!(refused.is_retryable() && refused.to_string().contains("memory-bytes"), "{refused}");
+    bus.node.admin().dead_drop(busway_gateway::api::DeadFilter::default()).await.expect("dropped");
+    bus.until("there is room again", |status| status.bus.room == "enough").await;
+    bus.send("public.failing", "fine").await;
+    bus.idle().await;
+    assert_eq!(bus.texts("public.failing.out").await, ["fine"]);
+    bus.stop().await;
+}
+
+/// Settings that reach the host, the engine or the dispatcher through the manifest.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_manifest_take_hold() {
+    let app = App::new()
+        .manifest("[bus]\ndurability = \"interval(20ms)\"")
+        .service("per-event", programs::TRAP, "instances = \"per-event\"\npublish = [\"public.>\"]\n")
+        .service("never", programs::TICKER, "run = \"never\"\npublish = [\"public.>\"]\n")
+        .service("clock", programs::COUNT, "schedule = \"* * * * * *\"\nemit = \"public.count\"\n");
+    let bus = app.run_on_disk().await;
+    bus.publish((0..20).map(|i| event("public.trap", &i.to_string())).collect()).await;
+    bus.until("all are handled", |status| {
+        status.services.iter().any(|s| s.name.as_str() == "per-event" && s.acked == 20)
+    })
+    .await;
+    for event in bus.tail("public.trap.out").await {
+        assert_eq!(event.headers[0].value, "1", "each event had an instance of its own");
+    }
+    bus.until("the clock ticked twice", |status| {
+        status.services.iter().any(|service| service.name.as_str() == "clock" && service.acked >= 2)
+    })
+    .await;
+    assert_eq!(bus.service("never").await.published, 0);
+    bus.stop().await;
+}
+
+/// A subscription whose service went while the node was down is kept for a while, not for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_went_while_the_node_was_down_is_detached() {
+    let app = App::new().with(programs::COUNT, "count").with(programs::RAW_WITBINDGEN, "raw");
+    app.run_on_disk().await.stop().await;
+    std::fs::remove_file(app.path().join("count.wasm")).expect("removed");
+    let bus = app.run_on_disk().await;
+    let detached = bus.status().await.detached;
+    assert_eq!(detached.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["count"]);
     bus.stop().await;
 }

@@ -9,7 +9,7 @@ use crate::cache::revive;
 use crate::host::{Inner, Pool};
 use crate::inspect::{InspectError, Inspection};
 
-/// Why bytes could not be made a component. Not worth retrying with the same bytes.
+/// Why a file could not be made a component.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The bytes are no component.
@@ -26,7 +26,10 @@ pub enum LoadError {
 impl LoadError {
     /// Whether the same call may succeed later.
     pub fn is_retryable(&self) -> bool {
-        false
+        match self {
+            Self::Inspect(error) => error.is_retryable(),
+            Self::Compile { .. } => false,
+        }
     }
 }
 

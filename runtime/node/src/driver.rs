@@ -11,7 +11,6 @@
 //! Invariants: only this thread touches the machine; every action is performed in the order in which it was decided; the
 //! thread ends only after `Stop` or after the engine failed.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,11 +18,11 @@ use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
 use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
 use busway_host::{Lane, LaneSink};
 use busway_types::{
-    Batch, Chunk, Clock, Limits, Offset, Pattern, Report, ServiceName, SubId, SubscriptionSpec, SubscriptionState,
-    Timestamp,
+    Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Report, ServiceName, SubId, SubscriptionSpec,
+    SubscriptionState, Timestamp,
 };
 use rustc_hash::FxHashMap;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
@@ -77,8 +76,10 @@ pub(crate) enum Event {
     },
     Detach {
         sub: SubId,
-        done: tokio::sync::oneshot::Sender<()>,
+        done: oneshot::Sender<()>,
     },
+    /// Somebody wants figures.
+    Stats(oneshot::Sender<FxHashMap<SubId, SubStats>>),
     /// Nothing new for anybody: the node drains.
     PauseAll,
     Failed(EngineError),
@@ -106,7 +107,7 @@ struct Attached {
     /// No instance could be made so many times in a row.
     failures: u32,
     full: bool,
-    detaching: Option<tokio::sync::oneshot::Sender<()>>,
+    detaching: Option<oneshot::Sender<()>>,
 }
 
 impl Attached {
@@ -130,10 +131,6 @@ pub(crate) struct Shared {
     pub(crate) head: watch::Sender<Offset>,
     /// Services of which no instance can be made, and why.
     failing: Mutex<FxHashMap<ServiceName, String>>,
-    /// Figures of the machine, renewed when somebody asked for them.
-    stats: Mutex<FxHashMap<SubId, SubStats>>,
-    stats_wanted: AtomicBool,
-    stats_round: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Event {
@@ -152,9 +149,6 @@ impl Shared {
             epoch: watch::Sender::new(0),
             head: watch::Sender::new(0),
             failing: Mutex::new(FxHashMap::default()),
-            stats: Mutex::new(FxHashMap::default()),
-            stats_wanted: AtomicBool::new(false),
-            stats_round: watch::Sender::new(0),
         })
     }
 
@@ -163,14 +157,16 @@ impl Shared {
         self.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Figures of every attached subscription, as of now.
+    /// Figures of every attached subscription, once everything that was pushed before has been handled and `idle` is set
+    /// accordingly.
     pub(crate) async fn stats(&self) -> FxHashMap<SubId, SubStats> {
-        let mut round = self.stats_round.subscribe();
-        round.mark_unchanged();
-        self.stats_wanted.store(true, Ordering::Release);
-        self.inbox.push(Event::Machine(Input::Tick));
-        let _ = tokio::time::timeout(Duration::from_secs(2), round.changed()).await;
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let (ask, answer) = oneshot::channel();
+        self.inbox.push(Event::Stats(ask));
+        match tokio::time::timeout(Duration::from_secs(10), answer).await {
+            Ok(Ok(stats)) => stats,
+            // The driver ended.
+            Ok(Err(_)) | Err(_) => FxHashMap::default(),
+        }
     }
 }
 
@@ -223,6 +219,17 @@ impl LaneSink for Shared {
     }
 }
 
+/// Ends the node when the driver panics: without it nothing would be handled and nobody would know.
+struct PanicGuard(Arc<Shared>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failure.send_replace(Some("the driver panicked; this is a bug of busway".to_owned()));
+        }
+    }
+}
+
 /// How closely batches follow one another.
 #[derive(Debug, Default)]
 struct Pace {
@@ -255,6 +262,8 @@ pub(crate) struct Driver {
     attached: FxHashMap<SubId, Attached>,
     /// Subscriptions by settlement token, for the figures of conflicts.
     tokens: FxHashMap<u64, SubId>,
+    /// Who wants figures at the end of this round.
+    asked: Vec<oneshot::Sender<FxHashMap<SubId, SubStats>>>,
     epoch: Epoch,
     pace: Pace,
     room: Room,
@@ -288,6 +297,7 @@ impl Driver {
             tap,
             attached: FxHashMap::default(),
             tokens: FxHashMap::default(),
+            asked: Vec::new(),
             epoch: 0,
             pace: Pace { last_ns: 0, gap_ns: 8 * CLOSE_NS },
             room: Room::Enough,
@@ -302,6 +312,7 @@ impl Driver {
 
     /// Runs until told to stop or until the engine fails.
     pub(crate) fn run(mut self) {
+        let _guard = PanicGuard(Arc::clone(&self.shared));
         let mut events = Vec::new();
         let mut actions = Vec::new();
         loop {
@@ -328,7 +339,7 @@ impl Driver {
 
     /// How long there is nothing to do unless something arrives.
     fn sleep(&self) -> Duration {
-        let longest = if self.resting { REST_FIRST } else { LONGEST_SLEEP };
+        let longest = if self.resting || self.room > Room::Enough { REST_FIRST } else { LONGEST_SLEEP };
         let due = [self.machine.next_due(), self.engine_due].into_iter().flatten().min();
         let now = self.clock.now();
         due.map_or(longest, |at| at.since(now).max(Duration::from_millis(1)).min(longest))
@@ -351,7 +362,8 @@ impl Driver {
                 }
                 if let Some(attached) = self.attached.get_mut(&report.sub) {
                     attached.target.metrics.record(&report.results);
-                    if std::mem::take(&mut attached.failures) > 0 {
+                    let ran = report.results.iter().any(|result| result.outcome != Outcome::Skipped);
+                    if ran && std::mem::take(&mut attached.failures) > 0 {
                         self.shared.failing().remove(&attached.target.spec.service);
                     }
                 }
@@ -376,6 +388,7 @@ impl Driver {
                     None => drop(done.send(())),
                 }
             }
+            Event::Stats(ask) => self.asked.push(ask),
             Event::PauseAll => {
                 for (sub, attached) in &mut self.attached {
                     attached.held = true;
@@ -399,6 +412,13 @@ impl Driver {
         actions: &mut Vec<Action>,
     ) {
         let spec = target.spec.clone();
+        self.shared.failing().remove(&spec.service);
+        if let Some(old) = self.attached.remove(&sub) {
+            // It comes back before it had gone: whoever waits for its end learns that there is none.
+            self.detaching -= usize::from(old.detaching.is_some());
+            self.pressed -= usize::from(old.pressed);
+            self.full -= usize::from(old.full);
+        }
         let attached =
             Attached { target, held: false, resting: None, pressed: false, failures: 0, full: false, detaching: None };
         self.attached.insert(sub, attached);
@@ -409,6 +429,7 @@ impl Driver {
     fn swap(&mut self, now: Timestamp, sub: SubId, target: Target, actions: &mut Vec<Action>) {
         if let Some(attached) = self.attached.get_mut(&sub) {
             let spec = target.spec.clone();
+            self.shared.failing().remove(&spec.service);
             attached.target = target;
             self.machine.step(now, Input::Reconfigure { sub, spec }, actions);
         }
@@ -416,7 +437,9 @@ impl Driver {
 
     /// No instance could be made: nothing more for this subscription for a while, longer each time.
     fn rest(&mut self, now: Timestamp, sub: SubId, actions: &mut Vec<Action>) {
-        if let Some(attached) = self.attached.get_mut(&sub) {
+        if let Some(attached) = self.attached.get_mut(&sub)
+            && attached.resting.is_none()
+        {
             let wait = REST_FIRST.saturating_mul(1 << attached.failures.min(16)).min(REST_LONGEST);
             attached.failures = attached.failures.saturating_add(1);
             attached.resting = Some(now.after(wait));
@@ -517,6 +540,7 @@ impl Driver {
         let room = self.engine.room();
         if room != self.room {
             self.room = room;
+            self.publisher.set_room(room);
             self.machine.step(now, Input::Room(room < Room::NoTransactions), actions);
             self.perform(actions)?;
         }
@@ -533,9 +557,7 @@ impl Driver {
         let idle = self.engine_due.is_none() && self.machine.is_idle() && self.shared.inbox.is_empty();
         self.shared.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);
         // Last: whoever asked for figures then also sees everything else as it was when they were taken.
-        if self.shared.stats_wanted.swap(false, Ordering::AcqRel) {
-            self.renew_stats();
-        }
+        self.answer_stats();
         Ok(())
     }
 
@@ -556,15 +578,17 @@ impl Driver {
     /// Holds back handlers that may publish to a subscription far over its limit, and lets go of the others.
     fn press(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> Result<(), EngineError> {
         let over = self.limits.backlog_bytes / 100 * PRESSURE_PERCENT;
-        let pressing: Vec<Pattern> = self
-            .attached
-            .iter()
-            .filter(|(sub, a)| a.full && self.machine.stats(**sub).is_some_and(|s| s.backlog_bytes > over))
-            .flat_map(|(_, a)| a.target.spec.patterns.clone())
-            .collect();
+        let mut pressing: Vec<Pattern> = Vec::new();
+        for (sub, attached) in self.attached.iter().filter(|(_, attached)| attached.full) {
+            if self.machine.stats(*sub).is_some_and(|stats| stats.backlog_bytes > over) {
+                pressing.extend(attached.target.spec.patterns.iter().cloned());
+            }
+        }
         let mut changed = Vec::new();
         for (sub, attached) in &mut self.attached {
+            // One that is full itself has to go on, or it would never have room again.
             let pressed = attached.target.spec.may_publish
+                && !attached.full
                 && attached.target.grants.iter().any(|grant| pressing.iter().any(|p| p.overlaps(grant)));
             if pressed != attached.pressed {
                 attached.pressed = pressed;
@@ -601,9 +625,10 @@ impl Driver {
         }
     }
 
-    fn renew_stats(&self) {
-        let stats = self.attached.keys().filter_map(|sub| Some((*sub, self.machine.stats(*sub)?))).collect();
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-        self.shared.stats_round.send_modify(|round| *round += 1);
+    fn answer_stats(&mut self) {
+        for ask in std::mem::take(&mut self.asked) {
+            let stats = self.attached.keys().filter_map(|sub| Some((*sub, self.machine.stats(*sub)?))).collect();
+            let _ = ask.send(stats);
+        }
     }
 }

@@ -33,14 +33,6 @@ pub enum NodeError {
 /// Why a service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The file cannot be read.
-    #[error("{path} cannot be read: {source}", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
     /// The file is no component that can be compiled.
     #[error(transparent)]
     Component(#[from] busway_host::LoadError),
@@ -89,7 +81,7 @@ impl StartError {
     /// Whether the same start may succeed later without a change of the file.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreadable { .. } | Self::Crashed(_) => true,
+            Self::Crashed(_) => true,
             Self::Component(error) => error.is_retryable(),
             Self::Link(error) => error.is_retryable(),
             Self::Guest(error) => error.is_retryable(),

@@ -244,7 +244,7 @@ impl Node {
             }
             for service in inner.services.all() {
                 if let Some(handler) = service.handler() {
-                    handler.lane.close();
+                    handler.lane.stop();
                 }
             }
             inner.engine.close()

@@ -17,6 +17,9 @@ use tokio::sync::Notify;
 
 use crate::inbox::Gate;
 
+/// Bytes of one batch, which all become one transaction.
+const BATCH_BYTES: usize = 32 * 1024 * 1024;
+
 /// Why nothing was published, split by what the publisher has to do.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
@@ -33,6 +36,14 @@ pub enum PublishError {
     BatchTooLarge {
         /// How many.
         found: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Make smaller batches.
+    #[error("a batch of {bytes} bytes; at most {max} are taken at once")]
+    BatchBytes {
+        /// How many.
+        bytes: usize,
         /// The limit.
         max: usize,
     },
@@ -67,6 +78,8 @@ pub struct Publisher {
     entropy: Mutex<SplitMix>,
     gate: Arc<Gate>,
     any_full: AtomicBool,
+    /// Whether the engine has no room for publishers, as the driver saw it last.
+    no_room: AtomicBool,
     full: RwLock<Vec<Full>>,
     changed: Notify,
 }
@@ -92,6 +105,7 @@ impl Publisher {
             entropy: Mutex::new(SplitMix(seed)),
             gate,
             any_full: AtomicBool::new(false),
+            no_room: AtomicBool::new(false),
             full: RwLock::new(Vec::new()),
             changed: Notify::new(),
         }
@@ -119,7 +133,13 @@ impl Publisher {
             let admitted = draft.admit(id, now, &self.limits);
             admitted.map(Arc::new).map_err(|source| PublishError::Invalid { index, source })
         };
-        drafts.into_iter().enumerate().map(admit).collect()
+        let events: Vec<Arc<Event>> = drafts.into_iter().enumerate().map(admit).collect::<Result<_, _>>()?;
+        // A batch is one transaction of the log, which has a bound of its own.
+        let bytes = events.iter().map(|event| event.payload_bytes()).sum();
+        if bytes > BATCH_BYTES {
+            return Err(PublishError::BatchBytes { bytes, max: BATCH_BYTES });
+        }
+        Ok(events)
     }
 
     async fn wait_for_room(&self, events: &[Arc<Event>]) -> Result<(), PublishError> {
@@ -164,13 +184,19 @@ impl Publisher {
                 return blocked;
             }
         }
-        if self.engine.capabilities().durable && self.engine.room() > Room::Enough {
-            return Some(
-                "the space for events is nearly used up (limits.disk-bytes); dead letters and slow services keep it"
-                    .to_owned(),
-            );
+        if self.no_room.load(Ordering::Acquire) {
+            let limit = if self.engine.capabilities().durable { "limits.disk-bytes" } else { "limits.memory-bytes" };
+            return Some(format!(
+                "the space for events is nearly used up, or the disk is slow ({limit}); dead letters and slow services keep it"
+            ));
         }
         None
+    }
+
+    /// Notes how full the engine is.
+    pub(crate) fn set_room(&self, room: Room) {
+        self.no_room.store(room > Room::Enough, Ordering::Release);
+        self.changed.notify_waiters();
     }
 
     /// Notes that a subscription became full or has room again.

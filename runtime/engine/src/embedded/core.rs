@@ -19,6 +19,10 @@ use super::kept::Kept;
 use super::recent::Recent;
 use crate::EngineError;
 
+/// Delayed events that one transaction appends.
+const FIRE_EVENTS: usize = 1_000;
+const FIRE_BYTES: usize = 8 * 1024 * 1024;
+
 /// A numbered transaction, and the events that it appended.
 pub(super) struct Sequenced {
     pub(super) txn: Txn,
@@ -117,15 +121,18 @@ impl Core {
         }
     }
 
-    /// The transaction that appends delayed events whose time has come, at most 1,000; none when there are none.
+    /// The transaction that appends delayed events whose time has come, as many as one transaction should
+    /// have; none when there are none.
     pub(super) fn fire(&mut self, now: Timestamp) -> Option<Sequenced> {
         let mut txn = self.blank();
+        let mut bytes = 0;
         while let Some(&(at, id)) = self.due.first() {
-            if at > now || txn.fired.len() >= 1_000 {
+            if at > now || txn.fired.len() >= FIRE_EVENTS || bytes >= FIRE_BYTES {
                 break;
             }
             self.due.pop_first();
             if let Some(event) = self.state.delayed.get(&id) {
+                bytes += event.cost();
                 txn.events.push(Arc::clone(event));
                 txn.fired.push(id);
             }

@@ -39,6 +39,8 @@ use crate::{
 
 /// How long the position of a subscription without a service is kept.
 const DETACHED_FOR: Duration = Duration::from_hours(24);
+/// Bytes that may wait for the disk before publishers wait; at twice that, handlers that publish wait too.
+const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// How often what nobody needs is looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
 
@@ -68,6 +70,8 @@ struct Shared {
     clock: Arc<dyn Clock>,
     limits: Limits,
     closed: AtomicBool,
+    /// Why nothing is accepted any more, if something failed.
+    failure: OnceLock<EngineError>,
     epoch: Epoch,
     tidied_at: AtomicU64,
     description: String,
@@ -99,6 +103,7 @@ impl Embedded {
                 clock,
                 limits,
                 closed: AtomicBool::new(false),
+                failure: OnceLock::new(),
                 epoch: 1,
                 tidied_at: AtomicU64::new(0),
                 description,
@@ -142,7 +147,7 @@ impl Shared {
 
     fn check(&self, partition: Partition, epoch: Epoch) -> Result<(), EngineError> {
         if self.closed.load(Ordering::Acquire) {
-            return Err(EngineError::Closed);
+            return Err(self.cause(EngineError::Closed));
         }
         if partition != 0 || epoch != self.epoch {
             return Err(EngineError::Stale { partition, epoch });
@@ -182,7 +187,13 @@ impl Shared {
         );
     }
 
+    /// The first failure, if there was one: what came after it is only its consequence.
+    fn cause(&self, error: EngineError) -> EngineError {
+        self.failure.get().cloned().unwrap_or(error)
+    }
+
     fn fail(&self, error: &EngineError) {
+        let _ = self.failure.set(error.clone());
         if !self.closed.swap(true, Ordering::AcqRel)
             && let Some(sink) = self.sink.get()
         {
@@ -269,7 +280,7 @@ impl Engine for Embedded {
     fn publish(&self, events: Vec<Arc<Event>>) -> Answer<Result<Vec<Receipt>, EngineError>> {
         let shared = &self.shared;
         if shared.closed.load(Ordering::Acquire) {
-            return Box::pin(std::future::ready(Err(EngineError::Closed)));
+            return Box::pin(std::future::ready(Err(shared.cause(EngineError::Closed))));
         }
         let now = shared.clock.now();
         let mut core = shared.lock();
@@ -289,6 +300,8 @@ impl Engine for Embedded {
 
     fn room(&self) -> Room {
         let (used, allowed) = match &self.shared.log {
+            Some(log) if log.queued_bytes() > QUEUED_BYTES * 2 => return Room::NoTransactions,
+            Some(log) if log.queued_bytes() > QUEUED_BYTES => return Room::NoPublishers,
             Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
             None => (self.shared.lock().kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
         };
@@ -412,6 +425,10 @@ impl Engine for Embedded {
             }
         }
         if let (Some(log), false) = (&self.shared.log, missing.is_empty()) {
+            // An event may leave the tail before the log has written it: nothing may be taken for gone that is not.
+            if missing.iter().any(|offset| *offset >= log.written_offset()) {
+                log.flush().map_err(|error| self.shared.cause(failed(&error)))?;
+            }
             found.extend(log.fetch(&missing).map_err(|error| EngineError::Refused(render(&error)))?);
             found.sort_by_key(|event| event.offset);
         }
@@ -513,7 +530,7 @@ impl Engine for Embedded {
 
     fn close(&self) -> Result<(), EngineError> {
         if self.shared.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+            return self.shared.failure.get().cloned().map_or(Ok(()), Err);
         }
         match &self.shared.log {
             Some(log) => log.close().map_err(|error| failed(&error)),

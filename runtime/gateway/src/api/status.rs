@@ -110,6 +110,9 @@ pub struct ServiceStatus {
     /// Why it is parked, waiting or refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The first digits of the SHA-256 of the component that runs; none while none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Instances alive now.
     pub instances: usize,
     /// Deliveries that were run.

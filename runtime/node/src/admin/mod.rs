@@ -32,7 +32,7 @@ impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Invalid { index, source } => Self::from(source).at(index),
-            PublishError::BatchTooLarge { .. } => Self::invalid(error.to_string()),
+            PublishError::BatchTooLarge { .. } | PublishError::BatchBytes { .. } => Self::invalid(error.to_string()),
             PublishError::Overloaded(detail) => Self::Overloaded { detail },
             PublishError::Engine(busway_engine::EngineError::Closed) => Self::stopping(),
             PublishError::Engine(error) => Self::Failed { detail: error.to_string() },

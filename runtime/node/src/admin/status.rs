@@ -88,6 +88,7 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         component: service.config.component.display().to_string(),
         state,
         reason,
+        version: service.with(|now| now.version.as_ref().map(|version| hex(&version.hash[..6]))),
         instances: lane.instances,
         handled: figures.handled,
         acked: figures.acked,
@@ -102,6 +103,10 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         memory_bytes: lane.memory_bytes as u64,
         subscriptions: subscription.into_iter().collect(),
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(super) async fn service(inner: &Inner, name: &ServiceName) -> Option<ServiceInfo> {

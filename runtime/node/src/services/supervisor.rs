@@ -100,9 +100,24 @@ impl Supervisor {
                 Err(error) => self.could_not_start(path, &error),
             }
         }
+        self.detach_the_gone();
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
         for service in started {
             self.start_sources(&service);
+        }
+    }
+
+    /// Subscriptions of services that went while the node was down: their time begins to run.
+    fn detach_the_gone(&self) {
+        let configured = |service: &ServiceName| self.files.values().any(|config| config.name == *service);
+        for known in self.inner.engine.subscriptions() {
+            if known.detached_since.is_none() && !configured(&known.service) {
+                tracing::info!(subscription = known.name, "its service is gone; its position is kept for a while");
+                let now = self.inner.clock.now();
+                if let Err(error) = self.inner.engine.detach(PARTITION, self.inner.epoch(), known.id, now) {
+                    tracing::warn!(subscription = known.name, %error, "could not be detached");
+                }
+            }
         }
     }
 
@@ -183,6 +198,8 @@ impl Supervisor {
             Err(error) => Err(error),
         };
         match result {
+            // A node that drains starts nothing new.
+            Ok(_) if self.inner.is_stopping() => {}
             Ok(staged) => {
                 self.waiting.remove(&path);
                 self.inner.services.forgive(&path);
@@ -345,11 +362,17 @@ struct Staged {
 async fn detach(inner: &Inner, handler: &Handler) {
     let (done, gone) = oneshot::channel();
     inner.driver.inbox.push(Event::Detach { sub: handler.sub, done });
-    if tokio::time::timeout(DRAIN_FOR, gone).await.is_err() {
-        tracing::warn!(
-            subscription = handler.name,
-            "still busy; its instances are dropped and the rest is tried again"
-        );
+    match tokio::time::timeout(DRAIN_FOR, gone).await {
+        Ok(Ok(())) => {}
+        // It was attached again meanwhile.
+        Ok(Err(_)) => return,
+        Err(_) => {
+            tracing::warn!(
+                subscription = handler.name,
+                "still busy; its instances are ended and the rest is tried again"
+            );
+            handler.lane.stop();
+        }
     }
     if let Err(error) = inner.engine.detach(PARTITION, inner.epoch(), handler.sub, inner.clock.now()) {
         tracing::warn!(subscription = handler.name, %error, "could not be detached");
