@@ -6,5 +6,6 @@ mod guests;
 mod harness;
 mod lifecycle;
 mod misbehaviour;
+mod process;
 mod programs;
 mod tidy;

@@ -1,0 +1,162 @@
+//! The binary as its user meets it: a node process, found by the other commands, killed and started again.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::harness::App;
+use busway_tests::programs;
+use busway_types::{Clock as _, SystemClock};
+
+/// How long a process may take for what it is asked.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+/// The binary beside this one's folder; cargo builds both for `cargo test --workspace`.
+fn binary() -> PathBuf {
+    let own = std::env::current_exe().expect("a path");
+    let binary = own.ancestors().nth(2).expect("target/debug").join("busway");
+    assert!(binary.is_file(), "{} is missing; build it with `cargo build -p busway-cli`", binary.display());
+    binary
+}
+
+fn command(runtime: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(binary());
+    command.env("BUSWAY_RUNTIME_DIR", runtime).env_remove("BUSWAY_TOKEN").env("NO_COLOR", "1").args(arguments);
+    command
+}
+
+/// A node process; killed when the test ends.
+struct NodeProcess(Child);
+
+impl NodeProcess {
+    fn start(runtime: &Path, arguments: &[&str]) -> Self {
+        let child = command(runtime, arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(child.expect("the node starts"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    fn ended(&mut self) -> Option<i32> {
+        let clock = SystemClock::new();
+        let began = clock.now();
+        while clock.now().since(began) < PATIENCE {
+            if let Some(status) = self.0.try_wait().expect("a child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the node did not end within {PATIENCE:?}");
+    }
+
+    fn kill(mut self) {
+        self.0.kill().expect("killed");
+        self.0.wait().expect("gone");
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs a command until it succeeds: a node needs a moment to be there.
+fn ask(runtime: &Path, arguments: &[&str], input: &str) -> String {
+    let clock = SystemClock::new();
+    let began = clock.now();
+    loop {
+        let output = once(runtime, arguments, input);
+        if output.status.success() {
+            return String::from_utf8(output.stdout).expect("text");
+        }
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("no node"), "{arguments:?}: {told}");
+        assert!(clock.now().since(began) < PATIENCE, "{arguments:?}: {told}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn once(runtime: &Path, arguments: &[&str], input: &str) -> Output {
+    let mut child = command(runtime, arguments);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A command that refuses does not read its input.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    child.wait_with_output().expect("ended")
+}
+
+fn total(runtime: &Path) -> u64 {
+    let page: serde_json::Value =
+        serde_json::from_str(&ask(runtime, &["kv", "list", "count", "--json"], "")).expect("JSON");
+    let entry = page["entries"].as_array().and_then(|all| all.iter().find(|entry| entry["key"] == "total").cloned());
+    entry.map_or(0, |entry| {
+        let value = entry.get("data").or_else(|| entry.get("text")).cloned().unwrap_or_default();
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).expect("a number")
+    })
+}
+
+/// What `publish` said was taken is counted exactly once, whenever the process is killed.
+#[test]
+fn a_killed_node_loses_nothing_it_acknowledged_and_repeats_no_effect() {
+    let app = App::new().with(programs::COUNT, "count");
+    let runtime = tempfile::tempdir().expect("a folder");
+    let runtime = runtime.path();
+    let (folder, data) = (app.path().to_str().expect("UTF-8"), app.path().join("data"));
+    let run = ["run", folder, "--data", data.to_str().expect("UTF-8")];
+    let lines: String = (0..3_000).map(|n| format!("{{\"key\":\"k{}\",\"text\":\"{n}\"}}\n", n % 50)).collect();
+    let mut acknowledged = 0;
+    for round in 0..4 {
+        let node = NodeProcess::start(runtime, &run);
+        ask(runtime, &["publish", "public.count", "--lines"], &lines);
+        acknowledged += 3_000;
+        // Sooner or later in the middle of the work.
+        std::thread::sleep(Duration::from_millis(7 * round));
+        node.kill();
+    }
+    let mut node = NodeProcess::start(runtime, &run);
+    let clock = SystemClock::new();
+    let began = clock.now();
+    while total(runtime) < acknowledged && clock.now().since(began) < PATIENCE {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    node.signal("-INT");
+    assert_eq!(node.ended(), Some(0), "Ctrl-C finishes what is in flight and ends well");
+    let _node = NodeProcess::start(runtime, &run);
+    assert_eq!(total(runtime), acknowledged, "each acknowledged event was counted once");
+}
+
+#[test]
+fn a_node_is_found_while_it_runs_and_ends_by_itself_when_idle() {
+    let app = App::new().with(programs::TICKER, "ticker").with(programs::FAILING, "failing");
+    let runtime = tempfile::tempdir().expect("a folder");
+    let folder = app.path().to_str().expect("UTF-8");
+    let mut idle = NodeProcess::start(runtime.path(), &["run", folder, "--exit-when-idle"]);
+    assert_eq!(idle.ended(), Some(0));
+
+    let mut node = NodeProcess::start(runtime.path(), &["run", folder]);
+    ask(runtime.path(), &["publish", "public.failing", "--data", "reject"], "");
+    let clock = SystemClock::new();
+    let began = clock.now();
+    let mut dead = String::new();
+    while !dead.contains("told to reject") && clock.now().since(began) < PATIENCE {
+        dead = ask(runtime.path(), &["dead", "list", "--json"], "");
+    }
+    assert!(dead.contains("\"rejected\"") && dead.contains("told to reject"), "{dead}");
+    assert!(
+        ask(runtime.path(), &["tail", "public.>", "--from", "start", "--json", "--no-follow"], "").contains("reject")
+    );
+    assert!(ask(runtime.path(), &["status"], "").contains("failing"));
+    let files = || std::fs::read_dir(runtime.path()).expect("listed").count();
+    assert_eq!(files(), 1, "one node announces itself");
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(0));
+    assert_eq!(files(), 0, "and no longer does when it ended");
+    let gone = once(runtime.path(), &["status"], "");
+    assert!(!gone.status.success() && String::from_utf8_lossy(&gone.stderr).contains("busway run"), "{gone:?}");
+}
