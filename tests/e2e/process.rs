@@ -109,7 +109,8 @@ fn a_killed_node_loses_nothing_it_acknowledged_and_repeats_no_effect() {
     let runtime = runtime.path();
     let (folder, data) = (app.path().to_str().expect("UTF-8"), app.path().join("data"));
     let run = ["run", folder, "--data", data.to_str().expect("UTF-8")];
-    let lines: String = (0..3_000).map(|n| format!("{{\"key\":\"k{}\",\"text\":\"{n}\"}}\n", n % 50)).collect();
+    let line = |n| format!("{{\"key\":\"k{}\",\"text\":\"{n}\"}}", n % 50);
+    let lines = (0..3_000).map(line).collect::<Vec<_>>().join("\n");
     let mut acknowledged = 0;
     for round in 0..4 {
         let node = NodeProcess::start(runtime, &run);

@@ -154,15 +154,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_gate_opens_when_the_driver_catches_up() {
-        let gate = Arc::new(Gate::new(10));
+        let gate = Gate::new(10);
         gate.add(10);
         assert!(!gate.is_open());
-        let waiting = tokio::task::spawn({
-            let gate = Arc::clone(&gate);
-            async move { gate.open().await }
-        });
-        tokio::task::yield_now().await;
-        gate.remove(4);
-        waiting.await.expect("the waiter is woken");
+        let opened = gate.open();
+        let freed = async {
+            tokio::task::yield_now().await;
+            gate.remove(4);
+        };
+        tokio::join!(opened, freed);
+        assert!(gate.is_open());
     }
 }

@@ -61,12 +61,11 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
 }
 
 fn component(named: Option<&Path>) -> Result<PathBuf> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => {
-            let executable = std::env::current_exe().context("cannot tell where this program lies")?;
-            executable.parent().context("this program lies in no folder")?.join(ECHO)
-        }
+    let path = if let Some(path) = named {
+        path.to_owned()
+    } else {
+        let executable = std::env::current_exe().context("cannot tell where this program lies")?;
+        executable.parent().context("this program lies in no folder")?.join(ECHO)
     };
     match path.canonicalize() {
         Ok(path) => Ok(path),

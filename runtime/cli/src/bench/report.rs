@@ -32,8 +32,8 @@ pub(crate) struct Figures {
     active_bytes_per_service: Option<f64>,
 }
 
-fn us(latency: &Histogram<u64>, quantile: f64) -> Option<f64> {
-    Some(latency.value_at_quantile(quantile) as f64 / 1_000.0)
+fn us(latency: &Histogram<u64>, quantile: f64) -> f64 {
+    latency.value_at_quantile(quantile) as f64 / 1_000.0
 }
 
 impl Figures {
@@ -43,9 +43,9 @@ impl Figures {
             events_per_s: Some(rate.round()),
             floor_calls_per_s: Some(floor.round()),
             ratio_to_floor: Some((ratio * 1_000.0).round() / 1_000.0),
-            p50_us: us(latency, 0.5),
-            p99_us: us(latency, 0.99),
-            p999_us: us(latency, 0.999),
+            p50_us: Some(us(latency, 0.5)),
+            p99_us: Some(us(latency, 0.99)),
+            p999_us: Some(us(latency, 0.999)),
             ..Self::default()
         }
     }
@@ -53,10 +53,10 @@ impl Figures {
     pub(super) fn noisy(alone: &Histogram<u64>, beside: &Histogram<u64>) -> Self {
         Self {
             case: Case::NoisyNeighbour.to_string(),
-            p50_us: us(beside, 0.5),
-            p99_us: us(beside, 0.99),
-            p999_us: us(beside, 0.999),
-            alone_p99_us: us(alone, 0.99),
+            p50_us: Some(us(beside, 0.5)),
+            p99_us: Some(us(beside, 0.99)),
+            p999_us: Some(us(beside, 0.999)),
+            alone_p99_us: Some(us(alone, 0.99)),
             ..Self::default()
         }
     }

@@ -1,5 +1,7 @@
 //! `status`: figures of the node, the bus and every service.
 
+use std::fmt::Write as _;
+
 use busway_dispatch::SubStats;
 use busway_engine::Room;
 use busway_gateway::api::{
@@ -106,7 +108,10 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 pub(super) async fn service(inner: &Inner, name: &ServiceName) -> Option<ServiceInfo> {
