@@ -323,7 +323,7 @@ fn holds_back_delayed_events(fixture: &dyn Fixture) {
     if !bench.engine.capabilities().delay {
         return;
     }
-    let at = NOW.after(std::time::Duration::from_secs(60));
+    let at = NOW.after(std::time::Duration::from_mins(1));
     let late = Event { not_before: Some(at), ..event(1, b"late") };
     let receipts = bench.publish(vec![late, event(2, b"soon")]);
     assert_eq!(receipts.iter().map(|r| r.offset).collect::<Vec<_>>(), vec![None, Some(0)]);
@@ -361,7 +361,7 @@ fn survives_being_closed(fixture: &dyn Fixture) {
     let (sub, _) = bench.subscribe("s", StartAt::Now);
     let sent = events(5);
     bench.publish(sent.clone());
-    let late = Event { not_before: Some(NOW.after(std::time::Duration::from_secs(60))), ..event(9, b"late") };
+    let late = Event { not_before: Some(NOW.after(std::time::Duration::from_mins(1))), ..event(9, b"late") };
     bench.publish(vec![late]);
     let effects = Effects { writes: vec![set("k", "v")], ..Effects::default() };
     bench.settle(sub, 1, vec![ack(0, effects), settle(2, Verdict::Acked(None)), parked(3, &sent[3])]);

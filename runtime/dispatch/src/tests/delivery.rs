@@ -212,7 +212,9 @@ fn a_change_of_ordering_waits_until_nothing_is_in_flight() {
     let mut chunks = rig.chunks();
     let last = chunks.pop().expect("several chunks");
     rig.step(Input::Reconfigure { sub: SUB, spec: spec("s", "t", Ordering::Key) });
-    chunks.iter().for_each(|chunk| rig.ack(chunk));
+    for chunk in &chunks {
+        rig.ack(chunk);
+    }
     assert!(rig.chunks().is_empty());
     assert_eq!(rig.stats().paused, Some(PauseReason::Reordering));
     rig.ack(&last);

@@ -48,7 +48,7 @@ struct Disk {
 impl Disk {
     fn storage(&self) -> Storage {
         let dir = self.root.join(self.opened.load(Ordering::Relaxed).to_string());
-        Storage::Disk { dir, durability: self.durability.clone() }
+        Storage::Disk { dir, durability: self.durability }
     }
 }
 
