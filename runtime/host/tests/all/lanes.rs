@@ -20,7 +20,9 @@ fn a_full_lane_gives_the_chunk_back() {
         Err(refused) => Some(refused),
     });
     assert!(matches!(full, Some(NotTaken::Full(_))), "{full:?}");
-    assert!((2..=3).contains(&taken), "{taken} chunks taken");
+    // The queue, and the one that the lane's only thread may have taken from it already.
+    let queue = LaneSettings::new(1).queue;
+    assert!((queue..=queue + 1).contains(&taken), "{taken} chunks taken, the queue holds {queue}");
     bench.lane.stop();
     assert!(bench.lane.wait_drained(Duration::from_secs(5)));
 }

@@ -112,8 +112,14 @@ impl Catalog {
         self.services.write().unwrap_or_else(PoisonError::into_inner).insert(name, service);
     }
 
-    pub(crate) fn remove(&self, name: &ServiceName) {
-        self.services.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// Takes a service out, unless another one runs under its name by now.
+    pub(crate) fn remove(&self, service: &Arc<Service>) -> bool {
+        let mut services = self.services.write().unwrap_or_else(PoisonError::into_inner);
+        let same = services.get(&service.config.name).is_some_and(|known| Arc::ptr_eq(known, service));
+        if same {
+            services.remove(&service.config.name);
+        }
+        same
     }
 
     pub(crate) fn refuse(&self, path: PathBuf, reason: String, since: Timestamp) {

@@ -160,7 +160,7 @@ impl Supervisor {
         for change in self.scanner.look(&now) {
             match change {
                 Change::Settled(path) => self.apply(path).await,
-                Change::Gone(path) => self.remove(&path).await,
+                Change::Gone(path) => self.remove(&path),
             }
         }
     }
@@ -299,7 +299,7 @@ impl Supervisor {
     }
 
     /// The file is gone: what is in flight finishes, then the subscription is detached.
-    async fn remove(&mut self, path: &Path) {
+    fn remove(&mut self, path: &Path) {
         self.waiting.remove(path);
         self.inner.services.forgive(path);
         let named = self.files.get(path).is_some_and(|config| matches!(config.origin, Origin::Manifest(_)));
@@ -310,17 +310,21 @@ impl Supervisor {
         let Some(config) = self.files.remove(path) else { return };
         let Some(service) = self.inner.services.get(&config.name) else { return };
         service.set_state(ServiceState::Draining, Some("its component was removed".to_owned()));
-        if let Some(version) = service.with(|now| now.version.take()) {
-            if let Some(task) = &version.task {
-                task.stop();
-            }
+        let Some(version) = service.with(|now| now.version.take()) else { return };
+        if let Some(task) = &version.task {
+            task.stop();
+        }
+        // In the background: what it still does holds up no other service.
+        let inner = Arc::clone(&self.inner);
+        self.tasks.spawn(async move {
             if let Some(handler) = &version.handler {
-                detach(&self.inner, handler).await;
+                detach(&inner, handler).await;
                 handler.lane.close();
             }
-        }
-        self.inner.services.remove(&config.name);
-        tracing::info!(service = %config.name, "the service was removed; its position is kept for 24 h");
+            if inner.services.remove(&service) {
+                tracing::info!(service = %service.config.name, "the service was removed; its position is kept for 24 h");
+            }
+        });
     }
 
     /// Notes a file that is no service; says so once.
