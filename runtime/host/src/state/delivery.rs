@@ -20,7 +20,7 @@ pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(5);
 
 /// The chunk in progress.
 pub(crate) struct ChunkContext {
-    /// The chunk itself, so that no delivery has to share its event: that costs more than many a handler.
+    /// The chunk itself, so that no delivery has to share its event, whose count other threads change too.
     pub(crate) chunk: Arc<Chunk>,
     pub(crate) sink: Arc<dyn LaneSink>,
     /// Results that were not reported yet.
