@@ -1,7 +1,7 @@
-//! The binary as its user meets it: a node process, found by the other commands, killed and started again.
+//! The binary as its user meets it: a node process, found by the other commands, ended.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -12,16 +12,8 @@ use busway_types::{Clock as _, SystemClock};
 /// How long a process may take for what it is asked.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-/// The binary beside this one's folder; cargo builds both for `cargo test --workspace`.
-fn binary() -> PathBuf {
-    let own = std::env::current_exe().expect("a path");
-    let binary = own.ancestors().nth(2).expect("target/debug").join("busway");
-    assert!(binary.is_file(), "{} is missing; build it with `cargo build -p busway-cli`", binary.display());
-    binary
-}
-
 fn command(runtime: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(binary());
+    let mut command = Command::new(busway_tests::busway());
     command.env("BUSWAY_RUNTIME_DIR", runtime).env_remove("BUSWAY_TOKEN").env("NO_COLOR", "1").args(arguments);
     command
 }
@@ -50,11 +42,6 @@ impl NodeProcess {
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the node did not end within {PATIENCE:?}");
-    }
-
-    fn kill(mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("gone");
     }
 }
 
@@ -89,47 +76,6 @@ fn once(runtime: &Path, arguments: &[&str], input: &str) -> Output {
     let _ = stdin.write_all(input.as_bytes());
     drop(stdin);
     child.wait_with_output().expect("ended")
-}
-
-fn total(runtime: &Path) -> u64 {
-    let page: serde_json::Value =
-        serde_json::from_str(&ask(runtime, &["kv", "list", "count", "--json"], "")).expect("JSON");
-    let entry = page["entries"].as_array().and_then(|all| all.iter().find(|entry| entry["key"] == "total").cloned());
-    entry.map_or(0, |entry| {
-        let value = entry.get("data").or_else(|| entry.get("text")).cloned().unwrap_or_default();
-        value.as_u64().or_else(|| value.as_str()?.parse().ok()).expect("a number")
-    })
-}
-
-/// What `publish` said was taken is counted exactly once, whenever the process is killed.
-#[test]
-fn a_killed_node_loses_nothing_it_acknowledged_and_repeats_no_effect() {
-    let app = App::new().with(programs::COUNT, "count");
-    let runtime = tempfile::tempdir().expect("a folder");
-    let runtime = runtime.path();
-    let (folder, data) = (app.path().to_str().expect("UTF-8"), app.path().join("data"));
-    let run = ["run", folder, "--data", data.to_str().expect("UTF-8")];
-    let line = |n| format!("{{\"key\":\"k{}\",\"text\":\"{n}\"}}", n % 50);
-    let lines = (0..3_000).map(line).collect::<Vec<_>>().join("\n");
-    let mut acknowledged = 0;
-    for round in 0..4 {
-        let node = NodeProcess::start(runtime, &run);
-        ask(runtime, &["publish", "public.count", "--lines"], &lines);
-        acknowledged += 3_000;
-        // Sooner or later in the middle of the work.
-        std::thread::sleep(Duration::from_millis(7 * round));
-        node.kill();
-    }
-    let mut node = NodeProcess::start(runtime, &run);
-    let clock = SystemClock::new();
-    let began = clock.now();
-    while total(runtime) < acknowledged && clock.now().since(began) < PATIENCE {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    node.signal("-INT");
-    assert_eq!(node.ended(), Some(0), "Ctrl-C finishes what is in flight and ends well");
-    let _node = NodeProcess::start(runtime, &run);
-    assert_eq!(total(runtime), acknowledged, "each acknowledged event was counted once");
 }
 
 #[test]

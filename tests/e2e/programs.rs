@@ -248,3 +248,36 @@ async fn a_delayed_event_comes_not_before_its_time() {
     assert!(gap >= Duration::from_millis(300), "{gap:?}");
     bus.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+pub(crate) async fn tally() {
+    let (_app, bus) = alone(programs::TALLY, "tally").await;
+    bus.publish((0..6).map(|i| keyed("public.tally", &format!("k{}", i % 2), &format!("{i}"))).collect()).await;
+    bus.idle().await;
+    let mut out = bus.texts("public.tally.out").await;
+    out.sort();
+    assert_eq!(out, ["0|1|none", "1|1|none", "2|2|0", "3|2|1", "4|3|2", "5|3|3"]);
+    assert_eq!(bus.kv("tally", "ledger.k1").await.as_deref(), Some("3|5"));
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+pub(crate) async fn flaky() {
+    let settings =
+        "subscribe = [\"public.flaky\"]\ntimeout = \"300ms\"\nretry = { attempts = 100, backoff = \"1ms\" }\n";
+    let app = App::new().service("flaky", programs::FLAKY, settings);
+    let bus = app.run().await;
+    bus.publish((0..300).map(|i| keyed("public.flaky", &format!("k{}", i % 3), &format!("{i}"))).collect()).await;
+    bus.idle().await;
+    let flaky = bus.service("flaky").await;
+    assert!(flaky.retried > 0 && flaky.trapped > 0, "{flaky:?}");
+    assert_eq!((flaky.acked, flaky.dead_lettered), (297, 3), "what ends in 99 is rejected");
+    assert_eq!(bus.kv("flaky", "taken").await.as_deref(), Some("297"), "failed attempts wrote nothing");
+    let out = bus.texts("public.flaky.out").await;
+    for key in 0..3 {
+        let of_key: Vec<u32> = out.iter().filter_map(|text| text.parse().ok()).filter(|n| n % 3 == key).collect();
+        assert_eq!(of_key.len(), 99, "failed attempts published nothing");
+        assert!(of_key.is_sorted(), "a failed event holds back the later ones of its key: {of_key:?}");
+    }
+    bus.stop().await;
+}

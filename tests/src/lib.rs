@@ -20,3 +20,15 @@ pub fn assemble(text: &str) -> Vec<u8> {
 pub fn root() -> std::path::PathBuf {
     std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
+
+/// The `busway` binary that was built with this one, which is in `target/PROFILE/deps`.
+///
+/// # Panics
+/// When it is not there: `cargo test --workspace` and `cargo xtask` build it.
+pub fn busway() -> std::path::PathBuf {
+    let own = std::env::current_exe().unwrap_or_default();
+    let folder = own.ancestors().nth(2).map(std::path::Path::to_owned).unwrap_or_default();
+    let binary = folder.join("busway");
+    assert!(binary.is_file(), "{} is missing; build it with `cargo build -p busway-cli`", binary.display());
+    binary
+}

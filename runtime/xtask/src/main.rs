@@ -6,6 +6,7 @@
 mod demo;
 mod guests;
 mod process;
+mod proofs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ Usage: cargo xtask <COMMAND> [ARGUMENTS]
 Commands:
   demo      A week of earthquakes through four services, every number checked
   test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
+  crash     Kills a node under load again and again: --kills N (200), --seed N (1)
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
   help      This text
@@ -29,6 +31,7 @@ Each command adds the Rust target wasm32-wasip2 through rustup if it is missing.
 Examples:
   cargo xtask demo
   cargo xtask test -p busway-tests envelope
+  cargo xtask crash --kills 200
   cargo xtask bench --case memory-raw-reused-100B --json
 ";
 
@@ -41,16 +44,14 @@ fn main() -> ExitCode {
         Some("guests") if rest.is_empty() => guests::build(),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
+        Some("crash") => match proofs::Numbers::parse(&rest, &["--kills", "--seed"]) {
+            Ok(numbers) => proofs::crash(&numbers),
+            Err(usage) => return wrong(&usage),
+        },
         Some("help" | "--help" | "-h") => return help(true),
         None => return help(false),
-        Some(word @ ("demo" | "guests")) => {
-            process::say(&format!("error: `cargo xtask {word}` takes no arguments\n\n{HELP}"));
-            return ExitCode::from(2);
-        }
-        Some(unknown) => {
-            process::say(&format!("error: there is no command `{unknown}`\n\n{HELP}"));
-            return ExitCode::from(2);
-        }
+        Some(word @ ("demo" | "guests")) => return wrong(&format!("`cargo xtask {word}` takes no arguments")),
+        Some(unknown) => return wrong(&format!("there is no command `{unknown}`")),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +70,11 @@ fn help(asked: bool) -> ExitCode {
         process::say(HELP);
         ExitCode::from(2)
     }
+}
+
+fn wrong(usage: &str) -> ExitCode {
+    process::say(&format!("error: {usage}\n\n{HELP}"));
+    ExitCode::from(2)
 }
 
 fn test(arguments: &[OsString]) -> Result<()> {
