@@ -231,7 +231,8 @@ async fn settings_of_the_manifest_take_hold() {
         status.services.iter().any(|service| service.name.as_str() == "clock" && service.acked >= 2)
     })
     .await;
-    assert_eq!(bus.service("never").await.published, 0);
+    let never = bus.service("never").await;
+    assert_eq!((never.published, never.state.as_str()), (0, "idle"), "a task that never runs is not told as running");
     bus.stop().await;
 }
 

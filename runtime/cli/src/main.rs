@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     // Wrong usage ends here with 2, `--help` and `--version` with 0.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(error),
     };
     let mut output = Output::new(cli.node.json);
     match cmd::run(cli, &mut output).and_then(|done| output.flush().map(|()| done)) {

@@ -9,8 +9,12 @@ use std::process::ExitCode;
 
 use anstream::AutoStream;
 use anyhow::Result;
+use clap::error::{ContextKind, ContextValue};
 use owo_colors::OwoColorize;
 use serde::Serialize;
+
+/// Characters of a value of the command line that are told when it is wrong; the rest is cut.
+const MOST_SHOWN: usize = 80;
 
 /// Whoever read our stdout has gone; nobody is to be told.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +88,13 @@ pub(crate) fn error(text: impl AsRef<str>) {
 }
 
 /// What is wrong with the command line, or the help that was asked for.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage(mut error: clap::Error) -> ExitCode {
+    if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
+        && value.chars().count() > MOST_SHOWN
+    {
+        let short = format!("{} ({} bytes)", preview(value, MOST_SHOWN), value.len());
+        error.insert(ContextKind::InvalidValue, ContextValue::String(short));
+    }
     drop(error.print());
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

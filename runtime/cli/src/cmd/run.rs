@@ -163,8 +163,10 @@ fn banner(report: &StatusReport, app: &Path) {
         let reason = service.reason.as_ref().map_or_else(String::new, |r| format!(": {}", shown_lines(r)));
         note(format!("  service {} {}{handles}{reason}", service.name, service.state.as_str()));
     }
-    for file in refused {
-        warn(format!("refused {}: {}", shown(&file.path), shown_lines(&file.reason)));
+    // The log has said why, once.
+    if !refused.is_empty() {
+        let files = crate::client::some(refused.len(), "component");
+        warn(format!("{files} refused, see the log above; `busway status` lists them with their reasons"));
     }
     for gone in detached {
         warn(format!("the subscription {} has no service any more; its position is kept", gone.name));

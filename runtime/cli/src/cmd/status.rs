@@ -57,6 +57,10 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         output.line("no services")?;
     } else {
         table(services).lines().into_iter().try_for_each(|line| output.line(line))?;
+        output.line(format!(
+            "counts and times are of the {} since the node started; WAITING and MEMORY are of now",
+            lasted(node.uptime_ms)
+        ))?;
     }
     for service in services {
         if let Some(reason) = &service.reason {
@@ -132,5 +136,6 @@ fn service(info: &ServiceInfo, output: &mut Output) -> Result<()> {
     ];
     lines.iter().try_for_each(|(name, value)| output.line(format!("  {name:<12} {value}")))?;
     output.line("")?;
-    table(std::slice::from_ref(status)).lines().into_iter().try_for_each(|line| output.line(line))
+    table(std::slice::from_ref(status)).lines().into_iter().try_for_each(|line| output.line(line))?;
+    output.line("counts and times are since the node started; WAITING and MEMORY are of now")
 }

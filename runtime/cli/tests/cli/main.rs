@@ -40,6 +40,14 @@ fn wrong_usage_is_told_apart_from_failure() {
 }
 
 #[test]
+fn a_value_that_is_far_too_long_is_told_by_its_start_and_its_length() {
+    let run = Sandbox::new().busway(&["publish", &"x".repeat(10_000)]);
+    assert_eq!(run.code, 2);
+    assert!(run.stderr.contains("xxx… (10000 bytes)"), "{}", run.stderr);
+    assert!(run.stderr.contains("at most 255 are allowed") && run.stderr.len() < 400, "{}", run.stderr);
+}
+
+#[test]
 fn help_goes_to_stdout_and_shows_an_example() {
     let sandbox = Sandbox::new();
     for command in ["run", "check", "inspect", "publish", "tail", "status", "dead", "kv", "completions"] {

@@ -71,7 +71,9 @@ pub enum ServiceState {
     Starting,
     /// It handles events, or its task runs.
     Running,
-    /// Its task ended well and is not to run again.
+    /// It does nothing by itself: its task is set not to run.
+    Idle,
+    /// Its task ended and is not to run again.
     Finished,
     /// Its task waits for its schedule or its next restart.
     Waiting,
@@ -89,6 +91,7 @@ impl ServiceState {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Idle => "idle",
             Self::Finished => "finished",
             Self::Waiting => "waiting",
             Self::Parked => "parked",

@@ -104,10 +104,19 @@ pub enum Problem {
         /// Where and how it differs.
         difference: String,
     },
+    /// It answers or makes HTTP requests.
+    #[error(
+        "it uses `{interface}`, but this version of busway cannot route HTTP to or from components yet; let it export \
+         `busway:bus/handler` (handles events) or `wasi:cli/run` (a task), without importing `wasi:http`"
+    )]
+    NoHttpYet {
+        /// What it answers with, or else what it imports.
+        interface: String,
+    },
     /// Nothing that busway runs.
     #[error(
-        "it exports nothing that busway runs: no `busway:bus/handler` (handles events), no `wasi:cli/run` (a task), no \
-         `wasi:http/incoming-handler`; it exports {}", exports_text(.exports)
+        "it exports nothing that busway runs: no `busway:bus/handler` (handles events), no `wasi:cli/run` (a task); it \
+         exports {}", exports_text(.exports)
     )]
     RunsNothing {
         /// What it exports instead.
@@ -259,7 +268,10 @@ fn look(resolve: &Resolve, world: WorldId, bytes: usize, core_modules: usize) ->
                 imports.push(Need { interface, capability: Some(capability) });
             }
             Err(problem) => {
-                problems.push(problem);
+                // All of HTTP is one problem, told once below.
+                if !is_http(&interface) {
+                    problems.push(problem);
+                }
                 imports.push(Need { interface, capability: None });
             }
         }
@@ -277,12 +289,20 @@ fn look(resolve: &Resolve, world: WorldId, bytes: usize, core_modules: usize) ->
             problems.push(Problem::OtherVersion { interface, host: "busway:bus/handler@0.1".into() });
         }
     }
+    let http_import = imports.iter().map(|need: &Need| &need.interface).find(|interface| is_http(interface));
+    if let Some(interface) = http.as_ref().or(http_import) {
+        problems.push(Problem::NoHttpYet { interface: interface.clone() });
+    }
     let has_other_version = problems.iter().any(|problem| matches!(problem, Problem::OtherVersion { .. }));
     if handler.is_none() && task.is_none() && http.is_none() && !has_other_version {
         problems.push(Problem::RunsNothing { exports: exports.clone() });
     }
     let wit = print(resolve, world.package);
     Inspection { bytes, core_modules, handler, task, http, imports, exports, wit, problems }
+}
+
+fn is_http(interface: &str) -> bool {
+    interface.starts_with("wasi:http/")
 }
 
 /// Whether an interface offers nothing that a host would have to provide.

@@ -42,6 +42,8 @@ struct Inner {
     tail: Vec<u8>,
     spent: usize,
     dropped: usize,
+    /// The lines of a Rust panic so far; they become one line of the log.
+    panic: Vec<String>,
     /// Tasks: when the current second began.
     since_ns: u64,
 }
@@ -76,10 +78,15 @@ impl Output {
             return None;
         }
         self.dirty.store(false, Ordering::Relaxed);
-        let Inner { stdout, stderr, tail, spent: _, dropped, since_ns: _ } =
-            std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner));
-        self.line(Level::INFO, &stdout);
-        self.line(Level::WARN, &stderr);
+        let mut left = std::mem::take(&mut *self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        let last = plain(&left.stderr).and_then(|line| left.panicking(line));
+        let panic = (!left.panic.is_empty()).then(|| left.panicked());
+        let Inner { stdout, tail, dropped, .. } = left;
+        for (level, line) in [(Level::INFO, plain(&stdout)), (Level::WARN, last), (Level::WARN, panic)] {
+            if let Some(line) = line {
+                self.bus.log(&self.service, level, &line, &[]);
+            }
+        }
         if dropped > 0 {
             let message = format!("{dropped} bytes of output dropped; at most {BUDGET} are kept");
             self.bus.log(&self.service, Level::WARN, &message, &[]);
@@ -114,29 +121,51 @@ impl Output {
             let line = if stderr { &mut inner.stderr } else { &mut inner.stdout };
             for byte in &bytes[..room] {
                 if *byte == b'\n' || line.len() == LINE {
-                    lines.push(std::mem::take(line));
+                    lines.extend(plain(&std::mem::take(line)));
                 }
                 if *byte != b'\n' {
                     line.push(*byte);
                 }
             }
+            if stderr {
+                lines = lines.into_iter().filter_map(|line| inner.panicking(line)).collect();
+            }
         }
         let level = if stderr { Level::WARN } else { Level::INFO };
         for line in lines {
-            self.line(level, &line);
-        }
-    }
-
-    fn line(&self, level: Level, line: &[u8]) {
-        let text = String::from_utf8_lossy(line);
-        let text = text.trim_end();
-        if !text.is_empty() {
-            self.bus.log(&self.service, level, text, &[]);
+            self.bus.log(&self.service, level, &line, &[]);
         }
     }
 }
 
+/// A line as text; none when there is nothing on it.
+fn plain(line: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(line);
+    let text = text.trim_end();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
 impl Inner {
+    /// Takes a line of stderr; gives what is to be logged now. Rust tells a panic in several lines (where, what, a hint
+    /// about backtraces), which are held until the last of them and become one.
+    fn panicking(&mut self, line: String) -> Option<String> {
+        if self.panic.is_empty() {
+            if !(line.starts_with("thread '") && line.contains("panicked at ")) {
+                return Some(line);
+            }
+        } else if line.starts_with("note: run with `RUST_BACKTRACE") {
+            return Some(self.panicked());
+        }
+        self.panic.push(line);
+        let bytes: usize = self.panic.iter().map(String::len).sum();
+        (bytes > LINE).then(|| self.panicked())
+    }
+
+    /// The panic on one line.
+    fn panicked(&mut self) -> String {
+        std::mem::take(&mut self.panic).join(" ")
+    }
+
     fn keep_tail(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL)..]);
         let excess = self.tail.len().saturating_sub(TAIL);
@@ -185,5 +214,29 @@ impl OutputStream for Stream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         Ok(64 * 1024)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_one_line_and_other_lines_stay_as_they_are() {
+        let mut inner = Inner::default();
+        let mut told = Vec::new();
+        for line in [
+            "before",
+            "thread 'main' (1) panicked at src/lib.rs:7:5:",
+            "told to",
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+            "after",
+        ] {
+            told.extend(inner.panicking(line.to_owned()));
+        }
+        assert_eq!(told, ["before", "thread 'main' (1) panicked at src/lib.rs:7:5: told to", "after"]);
+        assert_eq!(inner.panicking("thread 'main' panicked at a:1:".to_owned()), None);
+        let long = inner.panicking("x".repeat(LINE)).expect("what is held is bounded");
+        assert!(long.len() > LINE && inner.panic.is_empty());
     }
 }

@@ -46,7 +46,10 @@ impl fmt::Display for Finding {
         let Self { path, line, column, problem, help, source, width } = self;
         let number = line.to_string();
         let gap = " ".repeat(number.len());
-        let shown: String = source.chars().take(120).collect();
+        let mut shown: String = source.chars().take(120).collect();
+        if shown.len() < source.len() {
+            shown.push('…');
+        }
         let marker = "^".repeat((*width).min(120));
         let indent = " ".repeat((column - 1).min(120));
         writeln!(f, "{}:{line}:{column}: {problem}", path.display())?;

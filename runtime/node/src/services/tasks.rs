@@ -29,8 +29,11 @@ pub(super) fn start(inner: &Arc<Inner>, tasks: &TaskSet, service: &Arc<Service>,
         tasks.spawn(keep_schedule(Arc::clone(inner), Arc::clone(service), schedule));
     }
     let run = service.config.run;
-    if !service.is_task() || run == RunPolicy::Never {
+    if !service.is_task() {
         return;
+    }
+    if run == RunPolicy::Never {
+        return rest(service, ServiceState::Idle, Some("its task is set not to run (run = \"never\")".to_owned()));
     }
     busy.send_modify(|count| *count += 1);
     let (inner, service, busy) = (Arc::clone(inner), Arc::clone(service), Arc::clone(busy));
@@ -38,6 +41,12 @@ pub(super) fn start(inner: &Arc<Inner>, tasks: &TaskSet, service: &Arc<Service>,
         run_task(&inner, &service, run).await;
         busy.send_modify(|count| *count -= 1);
     });
+}
+
+/// Notes that no task runs; what handles events as well goes on running.
+fn rest(service: &Service, state: ServiceState, reason: Option<String>) {
+    let state = if service.handler().is_some() { ServiceState::Running } else { state };
+    service.set_state(state, reason);
 }
 
 /// Runs a task once or for ever; ends when it is done, when another version replaced it, or when the node stops.
@@ -73,11 +82,11 @@ async fn run_task(inner: &Arc<Inner>, service: &Arc<Service>, run: RunPolicy) {
             (TaskEnd::Stopped, _) => return,
             (TaskEnd::Done, RunPolicy::Once | RunPolicy::Never) => {
                 tracing::info!(service = %name, "the task finished");
-                return service.set_state(ServiceState::Finished, None);
+                return rest(service, ServiceState::Finished, None);
             }
             (TaskEnd::Failed { reason } | TaskEnd::TimedOut { reason }, RunPolicy::Once | RunPolicy::Never) => {
                 tracing::error!(service = %name, reason, "the task failed");
-                return service.set_state(ServiceState::Finished, Some(reason));
+                return rest(service, ServiceState::Finished, Some(format!("its task failed: {reason}")));
             }
             (TaskEnd::Done, RunPolicy::Always) => {
                 wait = RESTART_FIRST;

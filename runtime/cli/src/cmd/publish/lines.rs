@@ -61,22 +61,25 @@ impl<R: Read> Reader<R> {
             let Ok(text) = std::str::from_utf8(&bytes) else { bail!("line {line} is not valid UTF-8") };
             let text = text.trim();
             if !text.is_empty() {
-                return self.event(text).map(Some).with_context(|| format!("line {line} is not an event"));
+                return self.event(text, line).map(Some);
             }
         }
     }
 
-    fn event(&self, text: &str) -> Result<PublishRequest> {
-        let data = || -> Result<PublishRequest> {
-            let raw: Box<RawValue> = serde_json::from_str(text)?;
-            Ok(PublishRequest { data: Some(raw), ..self.template.clone() })
-        };
+    fn event(&self, text: &str, line: u64) -> Result<PublishRequest> {
+        let raw: Box<RawValue> = serde_json::from_str(text).map_err(|error| not_json(line, &error))?;
+        let data = |raw| PublishRequest { data: Some(raw), ..self.template.clone() };
+        let event = |fields| self.merged(fields).with_context(|| format!("line {line} is not an event"));
         match self.mode {
-            LineMode::Data => data(),
-            LineMode::Events => self.merged(serde_json::from_str(text)?),
+            LineMode::Data => Ok(data(raw)),
+            LineMode::Events => {
+                event(serde_json::from_str(text).with_context(|| format!("line {line} is not an event"))?)
+            }
             LineMode::Auto => match serde_json::from_str::<Line>(text) {
-                Ok(line) if line.data.is_some() || line.text.is_some() || line.base64.is_some() => self.merged(line),
-                _ => data(),
+                Ok(fields) if fields.data.is_some() || fields.text.is_some() || fields.base64.is_some() => {
+                    event(fields)
+                }
+                _ => Ok(data(raw)),
             },
         }
     }
@@ -134,6 +137,16 @@ impl<R: Read> Reader<R> {
             }
         }
     }
+}
+
+/// The parser counts lines of the text it was given, which is always the first.
+fn not_json(line: u64, error: &serde_json::Error) -> Error {
+    let (why, column) = (error.to_string(), error.column());
+    let why = why.split(" at line ").next().unwrap_or_default();
+    anyhow::anyhow!(
+        "line {line} is not JSON: {why} at column {column}; write text in quotes (\"text\"), or publish without --lines: \
+         then the whole input is one event, byte for byte"
+    )
 }
 
 /// One line that says more than data. Like a [`PublishRequest`], but what it leaves out comes from elsewhere.
@@ -269,9 +282,19 @@ mod tests {
     #[test]
     fn bad_lines_are_named() {
         assert_eq!(told(b"1\n\n\xff\n", LineMode::Auto), "line 3 is not valid UTF-8");
-        assert!(told(b"1\n{\"a\":\n", LineMode::Auto).starts_with("line 2 is not an event: EOF while parsing"));
+        assert!(told(b"1\n{\"a\":\n", LineMode::Auto).starts_with("line 2 is not JSON: EOF while parsing"));
         assert!(told(b"{\"data\":1,\"text\":\"a\"}", LineMode::Auto).contains("more than one of"));
-        assert!(told(b"plain text", LineMode::Auto).starts_with("line 1 is not an event"));
+        for mode in [LineMode::Auto, LineMode::Data, LineMode::Events] {
+            let plain = told(b"1\nplain text", mode);
+            if mode == LineMode::Events {
+                assert!(plain.starts_with("line 1 is not an event: "), "{plain}");
+            } else {
+                assert!(
+                    plain.starts_with("line 2 is not JSON: expected value at column 1; write text in quotes"),
+                    "{plain}"
+                );
+            }
+        }
     }
 
     #[test]
