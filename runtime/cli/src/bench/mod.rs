@@ -1,6 +1,7 @@
 //! Measuring the bus against the floor, on this machine, in one run.
 //!
-//! Role: starts nodes in this process, drives them, prints medians. Asserts nothing: a benchmark informs.
+//! Role: starts nodes in this process, drives them, prints medians. A benchmark informs; only the one case that has a
+//! promise, `noisy-neighbour`, fails when it is broken.
 
 mod case;
 mod neighbours;
@@ -14,8 +15,10 @@ use anyhow::{Context as _, Result, bail};
 use busway_host::{Host, HostConfig};
 
 pub(crate) use case::Case;
+use report::Figures;
 use throughput::Bench;
 
+use crate::failure::Told;
 use crate::output::Output;
 
 /// The component that is measured when none is named, from the folder of the executable.
@@ -57,7 +60,12 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
         });
         results.push(figures.with_context(|| format!("case {case}"))?);
     }
-    report::print(output, options.pairs, &results)
+    report::print(output, options.pairs, &results)?;
+    if results.iter().any(Figures::is_broken) {
+        output.flush()?;
+        bail!(Told);
+    }
+    Ok(())
 }
 
 fn component(named: Option<&Path>) -> Result<PathBuf> {

@@ -4,6 +4,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::case::Case;
+use super::throughput::median;
 use crate::output::Output;
 
 /// What was measured. Fields that a case does not have are left out.
@@ -24,6 +25,14 @@ pub(crate) struct Figures {
     p999_us: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     alone_p99_us: Option<f64>,
+    /// The most that `p99_us` may be: twice `alone_p99_us` or 10 ms more, whichever is larger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_us: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<u64>,
+    /// Whether nothing was lost and `limit_us` was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ok: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start_ms_per_service: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,15 +59,29 @@ impl Figures {
         }
     }
 
-    pub(super) fn noisy(alone: &Histogram<u64>, beside: &Histogram<u64>) -> Self {
+    /// Medians over the pairs.
+    pub(super) fn noisy(alone: &[Histogram<u64>], beside: &[Histogram<u64>], lost: u64) -> Self {
+        let of = |sides: &[Histogram<u64>], quantile| {
+            median(&mut sides.iter().map(|latency| us(latency, quantile)).collect::<Vec<_>>())
+        };
+        let (own, p99) = (of(alone, 0.99), of(beside, 0.99));
+        let limit = (own * 2.0).max(own + 10_000.0);
         Self {
             case: Case::NoisyNeighbour.to_string(),
-            p50_us: Some(us(beside, 0.5)),
-            p99_us: Some(us(beside, 0.99)),
-            p999_us: Some(us(beside, 0.999)),
-            alone_p99_us: Some(us(alone, 0.99)),
+            p50_us: Some(of(beside, 0.5)),
+            p99_us: Some(p99),
+            p999_us: Some(of(beside, 0.999)),
+            alone_p99_us: Some(own),
+            limit_us: Some(limit),
+            lost: Some(lost),
+            ok: Some(lost == 0 && p99 <= limit),
             ..Self::default()
         }
+    }
+
+    /// Whether this breaks a promise.
+    pub(super) fn is_broken(&self) -> bool {
+        self.ok == Some(false)
     }
 
     pub(super) fn thousand(start_ms: f64, loaded: f64, active: f64) -> Self {
@@ -116,8 +139,12 @@ pub(super) fn print(output: &mut Output, pairs: usize, results: &[Figures]) -> a
             number(figures.p99_us, 0),
             number(figures.p999_us, 0),
         ))?;
-        if let Some(alone) = figures.alone_p99_us {
-            output.line(format!("{:<32} p99 alone {alone:.0} us", ""))?;
+        if let (Some(alone), Some(limit), Some(lost)) = (figures.alone_p99_us, figures.limit_us, figures.lost) {
+            let verdict = if figures.is_broken() { "NOT OK" } else { "ok" };
+            output.line(format!(
+                "{:<32} {verdict}: p99 alone {alone:.0} us, allowed beside bad neighbours {limit:.0} us, {lost} lost",
+                ""
+            ))?;
         }
         if let (Some(start), Some(loaded), Some(active)) =
             (figures.start_ms_per_service, figures.loaded_bytes_per_service, figures.active_bytes_per_service)
@@ -132,4 +159,27 @@ pub(super) fn print(output: &mut Output, pairs: usize, results: &[Figures]) -> a
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_at(ms: u64) -> Histogram<u64> {
+        let mut latency = Histogram::new(3).expect("a histogram");
+        latency.saturating_record(ms * 1_000_000);
+        latency
+    }
+
+    #[test]
+    fn neighbours_may_cost_twice_the_own_time_or_ten_milliseconds_and_no_event() {
+        let verdict = |alone: &[u64], beside: &[u64], lost| {
+            let all = |times: &[u64]| times.iter().map(|ms| all_at(*ms)).collect::<Vec<_>>();
+            !Figures::noisy(&all(alone), &all(beside), lost).is_broken()
+        };
+        assert!(verdict(&[2], &[11], 0) && !verdict(&[2], &[13], 0));
+        assert!(verdict(&[20], &[39], 0) && !verdict(&[20], &[41], 0));
+        assert!(!verdict(&[2], &[2], 1));
+        assert!(verdict(&[2, 2, 90], &[5, 300, 5], 0), "medians decide");
+    }
 }

@@ -13,7 +13,8 @@ use crate::output::Output;
 #[command(
     long_about = "Measures events per second and latency of the bus on this machine. Each figure stands beside the floor of \
         the same run: a bare loop of typed wasmtime calls of the same component with the same event. Medians of \
-        interleaved pairs; a release build tells the most.\n\n\
+        interleaved pairs; a release build tells the most. `noisy-neighbour` ends with 1 when an event was lost, or when bad \
+        neighbours raise the p99 above twice its own and above its own + 10 ms.\n\n\
         The component and the noisy neighbours are test programs that `cargo xtask guests` builds; `cargo xtask bench` \
         does everything.",
     after_help = "Example: busway bench --case memory-raw-reused-100B --json"
