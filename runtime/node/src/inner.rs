@@ -36,6 +36,9 @@ pub(crate) struct Inner {
     pub(crate) started_ns: u64,
     pub(crate) admin: SocketAddr,
     pub(crate) stop: watch::Sender<Stop>,
+    /// Whether every subscription of the app exists. Clients that publish earlier wait for it, or a service that is still
+    /// being compiled would miss their events.
+    pub(crate) ready: watch::Sender<bool>,
 }
 
 impl Inner {

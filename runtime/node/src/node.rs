@@ -125,6 +125,7 @@ impl Node {
             started_ns,
             admin: address,
             stop: watch::Sender::new(Stop::No),
+            ready: watch::Sender::new(false),
         });
         let mut node = Self {
             admin: Arc::new(Admin { inner: Arc::clone(&inner) }),
@@ -285,8 +286,6 @@ async fn open_engine(
 
 /// A random seed from the operating system.
 fn seed() -> Result<u64, NodeError> {
-    let mut bytes = [0; 8];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| NodeError::System { what: "random bytes", source: error.into() })?;
-    Ok(u64::from_ne_bytes(bytes))
+    let refused = |error: getrandom::Error| std::io::Error::other(error.to_string());
+    getrandom::u64().map_err(|error| NodeError::System { what: "random bytes", source: refused(error) })
 }

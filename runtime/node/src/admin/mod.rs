@@ -17,7 +17,7 @@ use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Timestamp, Topic};
 use rustc_hash::FxHashMap;
 
-use crate::inner::Inner;
+use crate::inner::{Inner, Stop};
 use crate::publisher::PublishError;
 
 /// How long a reader that waits for events is kept waiting before it is answered with none.
@@ -52,8 +52,18 @@ impl Admin {
         if self.inner.is_stopping() { Err(ApiError::stopping()) } else { Ok(()) }
     }
 
+    /// Waits until the app has started; the gateway bounds how long.
+    async fn started(&self) -> Result<(), ApiError> {
+        let (mut ready, mut stop) = (self.inner.ready.subscribe(), self.inner.stop.subscribe());
+        tokio::select! {
+            _ = ready.wait_for(|ready| *ready) => {}
+            _ = stop.wait_for(|stop| *stop != Stop::No) => {}
+        }
+        self.check_running()
+    }
+
     async fn publish_batch(&self, batch: Vec<PublishRequest>) -> Result<Vec<PublishReply>, ApiError> {
-        self.check_running()?;
+        self.started().await?;
         let now = self.inner.clock.now();
         let mut drafts = Vec::with_capacity(batch.len());
         for (index, request) in batch.into_iter().enumerate() {

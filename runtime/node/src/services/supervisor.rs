@@ -78,7 +78,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts every service of the app: first all subscriptions, then handlers, then tasks.
+    /// Starts every service of the app: first all subscriptions, then handlers, then clients may publish, then tasks.
     pub(crate) async fn start(&mut self) {
         let mut ready = Vec::new();
         for refused in self.app.refused.clone() {
@@ -102,6 +102,7 @@ impl Supervisor {
         }
         self.detach_the_gone();
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
+        self.inner.ready.send_replace(true);
         for service in started {
             self.start_sources(&service);
         }
