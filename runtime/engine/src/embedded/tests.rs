@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use busway_log::testing::MemFs;
 use busway_log::{Durability, RealFs};
-use busway_types::{Clock, Limits, Timestamp};
+use busway_types::{Clock, Draft, Event, EventId, Limits, Timestamp};
+use bytes::Bytes;
 
 use super::{Embedded, Storage};
-use crate::Engine;
 use crate::conformance::{self, Fixture, NOW};
+use crate::{Engine, EngineError, Room};
 
 #[derive(Debug)]
 struct Fixed;
@@ -23,16 +26,16 @@ impl Clock for Fixed {
     }
 }
 
-fn open(storage: &Storage) -> Arc<dyn Engine> {
-    let engine = Embedded::open(storage, Arc::new(RealFs), Arc::new(Fixed), Limits::default());
+fn open(storage: &Storage, limits: Limits) -> Arc<dyn Engine> {
+    let engine = Embedded::open(storage, Arc::new(RealFs), Arc::new(Fixed), limits);
     Arc::new(engine.expect("the engine opens"))
 }
 
 struct Memory;
 
 impl Fixture for Memory {
-    fn fresh(&self) -> Arc<dyn Engine> {
-        open(&Storage::Memory)
+    fn limited(&self, limits: Limits) -> Arc<dyn Engine> {
+        open(&Storage::Memory, limits)
     }
     fn reopen(&self) -> Option<Arc<dyn Engine>> {
         None
@@ -53,12 +56,12 @@ impl Disk {
 }
 
 impl Fixture for Disk {
-    fn fresh(&self) -> Arc<dyn Engine> {
+    fn limited(&self, limits: Limits) -> Arc<dyn Engine> {
         self.opened.fetch_add(1, Ordering::Relaxed);
-        open(&self.storage())
+        open(&self.storage(), limits)
     }
     fn reopen(&self) -> Option<Arc<dyn Engine>> {
-        Some(open(&self.storage()))
+        Some(open(&self.storage(), Limits::default()))
     }
 }
 
@@ -69,9 +72,73 @@ fn memory_keeps_the_contract() {
 
 #[test]
 fn disk_keeps_the_contract_whatever_its_durability() {
-    for durability in [Durability::Sync, Durability::Interval(std::time::Duration::from_millis(20)), Durability::Memory]
-    {
+    for durability in [Durability::Sync, Durability::Interval(Duration::from_millis(20)), Durability::Memory] {
         let root = tempfile::tempdir().expect("a folder");
         conformance::run(&Disk { root: root.path().to_owned(), durability, opened: AtomicU32::new(0) });
+    }
+}
+
+/// On a disk in memory.
+fn on(fs: &MemFs, limits: Limits) -> Embedded {
+    let storage = Storage::Disk { dir: "/data".into(), durability: Durability::Sync };
+    Embedded::open(&storage, Arc::new(fs.clone()), Arc::new(Fixed), limits).expect("the engine opens")
+}
+
+fn event(number: u128, data: &Bytes) -> Arc<Event> {
+    let draft = Draft::new("t".parse().expect("a topic"), data.clone());
+    Arc::new(draft.admit(EventId::from_u128(number), NOW, &Limits::default()).expect("a valid event"))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime")
+}
+
+/// It left the tail in memory before the log has written it: it is not gone.
+#[test]
+fn an_event_that_is_not_written_yet_can_be_fetched() {
+    let fs = MemFs::new();
+    let engine = on(&fs, Limits { recent_bytes: 1_024, ..Limits::default() });
+    fs.set_sync_time(Duration::from_millis(200));
+    let data = Bytes::from(vec![b'x'; 2_048]);
+    let answers: Vec<_> = (0..5).map(|number| engine.publish(vec![event(number, &data)])).collect();
+    let found = engine.fetch(0, &[1, 2]).expect("fetched");
+    assert_eq!(found.iter().map(|logged| logged.offset).collect::<Vec<_>>(), [1, 2]);
+    for answer in answers {
+        assert!(runtime().block_on(answer).is_ok());
+    }
+    engine.close().expect("closed");
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded() {
+    let fs = MemFs::new();
+    let engine = on(&fs, Limits::default());
+    fs.set_sync_time(Duration::from_millis(500));
+    let data = Bytes::from(vec![b'x'; 1024 * 1024 - 100]);
+    let mut answers = Vec::new();
+    // More than the bound, and what the committer may have taken already.
+    while engine.room() == Room::Enough && answers.len() < 256 {
+        answers.push(engine.publish(vec![event(answers.len() as u128, &data)]));
+    }
+    assert_eq!(engine.room(), Room::NoPublishers, "{} MiB were taken", answers.len());
+    assert!(answers.len() > 60, "{} MiB were taken", answers.len());
+    assert!(answers.into_iter().all(|answer| runtime().block_on(answer).is_ok()), "what was taken is kept");
+    assert_eq!(engine.room(), Room::Enough);
+    engine.close().expect("closed");
+}
+
+#[test]
+fn after_a_failure_everybody_is_told_its_cause() {
+    let fs = MemFs::new();
+    let engine = on(&fs, Limits::default());
+    let publish = || runtime().block_on(engine.publish(vec![event(1, &Bytes::from_static(b"x"))]));
+    publish().expect("the disk is sound");
+    fs.fail_writes_after(0, std::io::ErrorKind::StorageFull);
+    let told = publish().expect_err("the disk is full").to_string();
+    let space = |text: &str| text.contains("space") || text.contains("full");
+    assert!(space(&told), "{told}");
+    for error in [publish().map(drop), engine.tick(NOW).map(drop), engine.fetch(0, &[0]).map(drop), engine.close()] {
+        let error = error.expect_err("nothing is taken after a failure");
+        assert!(matches!(&error, EngineError::Failed(why) if space(why)), "{error}");
     }
 }
