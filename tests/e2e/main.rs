@@ -1,11 +1,14 @@
 //! The end-to-end tests: one binary, one module per behaviour.
 
 mod bad_components;
+mod bounds;
 mod coverage;
 mod guests;
 mod harness;
 mod lifecycle;
+mod logs;
 mod misbehaviour;
 mod process;
 mod programs;
+mod starting;
 mod tidy;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use busway_host::{Compiling, Host, HostConfig};
 
-use crate::support::guest;
+use crate::support::{guest, task_guest};
 
 /// Compiles the guest on a new host with this cache, and tells whether the code came from it.
 fn from_cache(folder: &Path) -> bool {
@@ -73,4 +73,28 @@ fn identical_components_share_their_code() {
     let host = Host::new(config).expect("a host");
     let kept: Vec<_> = (0..100).map(|_| host.compile("guest", guest()).expect("it compiles")).collect();
     assert_eq!((kept.len(), *compilations.lock().unwrap()), (100, 1));
+}
+
+#[test]
+fn what_was_used_longest_ago_goes_when_the_cache_is_full() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = parent.path().join("code");
+    from_cache(&folder);
+    let first = entry(&folder);
+    let bytes = fs::metadata(&first).unwrap().len();
+    // Room for two and a bit of three.
+    let config = HostConfig { cache: Some(folder.clone()), cache_bytes: bytes * 5 / 2, ..HostConfig::default() };
+    let compile =
+        |binary: &[u8]| drop(Host::new(config.clone()).expect("a host").compile("g", binary).expect("compiles"));
+    compile(&task_guest("(drop (i32.const 1))"));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    // Using it makes it the younger one.
+    let old = |path: &Path| fs::metadata(path).unwrap().modified().unwrap();
+    let second = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()).find(|path| *path != first).unwrap();
+    fs::File::options().append(true).open(&second).unwrap().set_modified(old(&first)).unwrap();
+    assert!(from_cache(&folder));
+    assert!(old(&first) > old(&second));
+    compile(&task_guest("(drop (i32.const 2))"));
+    assert!(first.exists() && !second.exists());
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
 }

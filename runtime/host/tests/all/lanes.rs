@@ -47,6 +47,34 @@ fn an_instance_per_event_starts_fresh_each_time() {
     assert_eq!((stats.instances_made, stats.instances), (5, 0));
 }
 
+/// Six chunks of two services on four threads each, and at most one instance at a time among all of them.
+#[test]
+fn instances_beyond_the_pool_are_waited_for() {
+    let host = Host::new(HostConfig { pool_instances: 1, ..HostConfig::default() }).expect("a host");
+    let compiled = host.compile("guest", guest()).expect("the guest compiles");
+    let per_event = ServiceSettings { instances: Instancing::PerEvent, ..settings() };
+    let lanes: Vec<_> = (0..2)
+        .map(|_| {
+            let linked = compiled.link(&host, per_event.clone(), Arc::new(TestBus::default())).expect("it links");
+            let sink = Arc::new(Sink::default());
+            (linked.lane(LaneSettings::new(4), sink.clone()), sink)
+        })
+        .collect();
+    for id in 0..3 {
+        for (lane, _) in &lanes {
+            lane.submit(chunk(id, Ordering::None, &[("q", None), (".", None)])).expect("taken");
+        }
+    }
+    for (lane, sink) in &lanes {
+        for id in 0..3 {
+            let outcomes: Vec<_> = sink.finished(id).into_iter().map(|result| result.outcome).collect();
+            assert_eq!(outcomes, [Outcome::Acked, Outcome::Acked], "waiting for an instance costs nothing");
+        }
+        assert_eq!(lane.stats().instances_made, 6);
+        assert!(sink.failed.lock().unwrap().is_empty());
+    }
+}
+
 #[test]
 fn a_closed_lane_finishes_what_it_took() {
     let bench = Bench::new();
