@@ -30,7 +30,7 @@ async fn a_full_disk_stops_publishers_but_not_acknowledgements_until_there_is_ro
     let filling = "x".repeat(60_000);
     let mut sent = 0_u64;
     let refused = loop {
-        let batch = (0..20).map(|_| event("public.count", &filling)).collect();
+        let batch = (0..10).map(|_| event("public.count", &filling)).collect();
         match bus.node.admin().publish(batch).await {
             Ok(replies) => sent += replies.len() as u64,
             Err(refused) => break refused,

@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn all_at(ms: u64) -> Histogram<u64> {
-        let mut latency = Histogram::new(3).expect("a histogram");
+        let mut latency = Histogram::new_with_bounds(1, 600_000_000_000, 3).expect("a histogram");
         latency.saturating_record(ms * 1_000_000);
         latency
     }

@@ -158,7 +158,7 @@ pub(super) fn tells_how_much_room_there_is(fixture: &dyn Fixture) {
     assert_eq!(bench.engine.room(), Room::Enough);
     let mut rooms = vec![Room::Enough];
     for number in 0..16_u64 {
-        let sent = event(number.into(), &[b'x'; 64 * 1024]);
+        let sent = event(number.into(), &vec![b'x'; 64 * 1024]);
         bench.publish(vec![sent.clone()]);
         // Parked, so that every engine has to keep it.
         bench.settle(sub, number + 1, vec![parked(number, &sent)]);
