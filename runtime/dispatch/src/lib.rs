@@ -67,7 +67,7 @@
 //! |---|---|---|
 //! | events held for a subscription | `window_events`, `window_bytes` (replayable) | lags, reads later |
 //! | the same, not replayable | `backlog_bytes` | `full` is raised; publishers have to wait |
-//! | chunks in flight | the concurrency and three; one if strict | waits |
+//! | chunks in flight | the concurrency and five; one if strict | waits |
 //! | events between the oldest outstanding and the newest delivered | `cursor::SPREAD` | newer ones wait |
 //! | parked | `parked` | no new events start; retries go on |
 //! | dead letters | `dead_letters` | nothing starts |

@@ -60,10 +60,10 @@ pub(crate) fn header_refs(event: &Event) -> Vec<HeaderRef<'_>> {
 }
 
 impl<'a> EventRef<'a> {
-    pub(crate) fn new(event: &'a Event, id: &'a str, headers: &'a [HeaderRef<'a>]) -> Self {
+    pub(crate) fn new(event: &'a Event, id: &'a str, topic: &'a str, headers: &'a [HeaderRef<'a>]) -> Self {
         Self {
             id,
-            topic: event.topic.as_str(),
+            topic,
             key: event.key.as_ref().map(busway_types::Key::as_str),
             content_type: event.content_type.as_deref(),
             headers,

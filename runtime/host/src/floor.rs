@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use busway_types::{Event, ServiceName};
 
-use crate::bindings::header_refs;
+use crate::bindings::{EventRef, header_refs};
 use crate::capability::NoBus;
 use crate::compiled::Compiled;
 use crate::host::Host;
-use crate::invoke::{Borrowed, Codec, raw};
+use crate::invoke::{Codec, raw};
 use crate::linked::{Linked, LinkedInner};
 use crate::settings::{Instancing, ServiceSettings};
 use crate::task::GuestError;
@@ -64,12 +64,12 @@ fn calls(linked: &LinkedInner, event: &Event, count: u64) -> Result<(), GuestErr
     let mut text = [0; 36];
     let id = event.id.encode(&mut text);
     let headers = header_refs(event);
-    let borrowed = Borrowed { id, headers: &headers };
+    let call = EventRef::new(event, id, event.topic.as_str(), &headers);
     let meter = instance.store.data().meter.clone();
     meter.begin(meter.now(), Some(TIMEOUT));
     instance.store.set_epoch_deadline(1);
     for _ in 0..count {
-        let answer = Codec::Raw(&typed).call(&mut instance.store, false, event, borrowed).map_err(failed)?;
+        let answer = Codec::Raw(&typed).call(&mut instance.store, false, call).map_err(failed)?;
         if let Err(failure) = answer {
             return Err(GuestError::Failed(format!("the handler did not take the event: {failure:?}")));
         }

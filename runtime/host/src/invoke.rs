@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_types::{Event, Outcome};
+use busway_types::Outcome;
 use wasmtime::component::{Func, TypedFunc};
 use wasmtime::{AsContext, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::bindings::{EventRef, Failure, HandleParams, HandleResult, HeaderRef};
+use crate::bindings::{EventRef, Failure, HandleParams, HandleResult};
 use crate::state::{Ended, GuestState, Meter, Mode, mib};
 use crate::wait::block_on;
 
@@ -40,24 +40,16 @@ pub(crate) fn raw<'c>(
     handle.typed(store)
 }
 
-/// What a call borrows of an event besides the event.
-#[derive(Clone, Copy)]
-pub(crate) struct Borrowed<'c> {
-    pub(crate) id: &'c str,
-    pub(crate) headers: &'c [HeaderRef<'c>],
-}
-
 impl<'c> Codec<'c> {
     /// Gives an event to the guest.
     pub(crate) fn call(
         self,
         store: &mut Store<GuestState>,
         waits: bool,
-        event: &'c Event,
-        borrowed: Borrowed<'c>,
+        event: EventRef<'c>,
     ) -> wasmtime::Result<Result<(), Failure>> {
         let Self::Raw(handle) = self;
-        let params = (EventRef::new(event, borrowed.id, borrowed.headers),);
+        let params = (event,);
         if !waits {
             return handle.call(store, params).map(|(result,)| result);
         }

@@ -35,9 +35,11 @@ const PRESSURE_PERCENT: usize = 125;
 /// How often the engine is ticked when nothing is due.
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// Batches that follow within this time (nanoseconds) follow closely.
-const CLOSE_NS: u64 = 300_000;
-/// How long the driver naps then. What lanes have in flight lasts longer.
-const NAP: Duration = Duration::from_micros(100);
+const CLOSE_NS: u64 = 1_000_000;
+/// So many events and results in a round are many.
+const BUSY: usize = 128;
+/// How long the driver naps when many follow closely. What lanes have in flight lasts longer.
+const NAP: Duration = Duration::from_micros(250);
 /// How long a subscription rests when no instance could be made; doubled each time.
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LONGEST: Duration = Duration::from_secs(10);
@@ -188,7 +190,7 @@ impl Sink for Shared {
     }
 
     fn settled(&self, _partition: Partition, settled: Settled) {
-        self.inbox.push(Event::Settled(settled));
+        self.inbox.push_ahead(Event::Settled(settled));
     }
 
     fn revoked(&self, _partition: Partition) {
@@ -202,7 +204,7 @@ impl Sink for Shared {
 
 impl LaneSink for Shared {
     fn report(&self, report: Report) {
-        self.inbox.push(Event::Report(report));
+        self.inbox.push_ahead(Event::Report(report));
     }
 
     fn spent(&self, chunk: Arc<Chunk>) {
@@ -210,7 +212,7 @@ impl LaneSink for Shared {
     }
 
     fn lost(&self, sub: SubId, chunk: u64) {
-        self.inbox.push(Event::Lost { sub, chunk, failed: true });
+        self.inbox.push_ahead(Event::Lost { sub, chunk, failed: true });
     }
 
     fn instance_failed(&self, service: &ServiceName, reason: &str) {
@@ -230,12 +232,16 @@ impl Drop for PanicGuard {
     }
 }
 
-/// How closely batches follow one another.
+/// How closely batches follow one another, and how much is in them.
 #[derive(Debug, Default)]
 struct Pace {
     last_ns: u64,
     /// Moving average of the time between two takes.
     gap_ns: u64,
+    /// Events and results since the last take.
+    handled: usize,
+    /// Moving average of those.
+    load: usize,
 }
 
 impl Pace {
@@ -243,11 +249,13 @@ impl Pace {
         let gap = now_ns.saturating_sub(self.last_ns).min(8 * CLOSE_NS);
         self.last_ns = now_ns;
         self.gap_ns = (self.gap_ns * 7 + gap) / 8;
+        self.load = (self.load * 7 + std::mem::take(&mut self.handled)) / 8;
     }
 
-    /// How long to nap before looking for the next batch: not at all unless batches follow closely.
+    /// How long to nap before looking for the next batch: not at all unless many events follow closely, for a nap makes
+    /// the few wait that come alone.
     fn nap(&self) -> Duration {
-        if self.gap_ns < CLOSE_NS { NAP } else { Duration::ZERO }
+        if self.gap_ns < CLOSE_NS && self.load >= BUSY { NAP } else { Duration::ZERO }
     }
 }
 
@@ -299,7 +307,7 @@ impl Driver {
             tokens: FxHashMap::default(),
             asked: Vec::new(),
             epoch: 0,
-            pace: Pace { last_ns: 0, gap_ns: 8 * CLOSE_NS },
+            pace: Pace { gap_ns: 8 * CLOSE_NS, ..Pace::default() },
             room: Room::Enough,
             engine_due: None,
             ticked: Timestamp(0),
@@ -313,23 +321,42 @@ impl Driver {
     /// Runs until told to stop or until the engine fails.
     pub(crate) fn run(mut self) {
         let _guard = PanicGuard(Arc::clone(&self.shared));
-        let mut events = Vec::new();
+        let (mut ahead, mut events) = (Vec::new(), Vec::new());
         let mut actions = Vec::new();
         loop {
-            self.shared.inbox.take(&mut events, self.sleep(), self.pace.nap());
+            self.shared.inbox.take(&mut ahead, &mut events, self.sleep(), self.pace.nap());
             self.pace.took(self.clock.monotonic_ns());
-            let now = self.clock.now();
-            for event in events.drain(..) {
-                match self.handle(now, event, &mut actions) {
-                    Ok(true) => {}
-                    Ok(false) => return,
-                    Err(error) => return self.fail(&error),
-                }
-            }
-            if let Err(error) = self.after(now, &mut actions) {
-                return self.fail(&error);
+            match self.round(&mut ahead, &mut events, &mut actions) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => return self.fail(&error),
             }
         }
+    }
+
+    /// Handles what was taken; says whether to go on.
+    fn round(
+        &mut self,
+        ahead: &mut Vec<Event>,
+        events: &mut Vec<Event>,
+        actions: &mut Vec<Action>,
+    ) -> Result<bool, EngineError> {
+        let now = self.clock.now();
+        for event in ahead.drain(..) {
+            self.handle(now, event, actions)?;
+        }
+        for event in events.drain(..) {
+            // Lanes wait for what their reports release; new events wait for nobody.
+            self.shared.inbox.take_ahead(ahead);
+            for event in ahead.drain(..) {
+                self.handle(now, event, actions)?;
+            }
+            if !self.handle(now, event, actions)? {
+                return Ok(false);
+            }
+        }
+        self.after(now, actions)?;
+        Ok(true)
     }
 
     fn fail(&mut self, error: &EngineError) {
@@ -350,6 +377,7 @@ impl Driver {
             Event::Assigned { epoch } => self.epoch = epoch,
             Event::Appended(batch, bytes) => {
                 self.shared.gate.remove(bytes);
+                self.pace.handled += batch.events.len();
                 self.shared.head.send_replace(batch.end());
                 self.machine.step(now, Input::Appended(batch), actions);
             }
@@ -357,6 +385,7 @@ impl Driver {
             Event::Settled(settled) => self.settled(now, settled, actions),
             Event::Machine(input) => self.machine.step(now, input, actions),
             Event::Report(report) => {
+                self.pace.handled += report.results.len();
                 if let Some(tap) = &self.tap {
                     tap(&report);
                 }
@@ -483,7 +512,7 @@ impl Driver {
                     let (sub, id) = (chunk.sub, chunk.id);
                     let taken = self.attached.get(&sub).is_some_and(|a| a.target.lane.submit(chunk).is_ok());
                     if !taken {
-                        self.shared.inbox.push(Event::Lost { sub, chunk: id, failed: false });
+                        self.shared.inbox.push_ahead(Event::Lost { sub, chunk: id, failed: false });
                     }
                 }
                 Action::Settle(settlement) => {

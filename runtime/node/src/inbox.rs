@@ -3,6 +3,9 @@
 //! Role: everything that happens to a partition reaches its driver here, in whole batches: one lock and at most one
 //! wake-up per batch. The driver takes all that is there at once.
 //!
+//! What comes back from lanes and the engine goes ahead of what is new: a lane that waits for its next chunk must not wait
+//! until a flood of new events has been looked at. Within each of the two the order is kept.
+//!
 //! Bound: events are bounded by [`Gate`], which publishers pass before they append; reports and settlements are bounded by
 //! the chunks in flight; commands by the number of services. So the vector has no limit of its own.
 
@@ -19,10 +22,13 @@ pub(crate) struct Inbox<T> {
     filled: Condvar,
     /// Whether there is something to take; may be read without the lock.
     any: AtomicBool,
+    /// Whether there is something that goes ahead.
+    any_ahead: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Items<T> {
+    ahead: Vec<T>,
     queue: Vec<T>,
     /// Whether the reader sleeps and has to be woken.
     asleep: bool,
@@ -31,9 +37,10 @@ struct Items<T> {
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
         Self {
-            items: Mutex::new(Items { queue: Vec::new(), asleep: false }),
+            items: Mutex::new(Items { ahead: Vec::new(), queue: Vec::new(), asleep: false }),
             filled: Condvar::new(),
             any: AtomicBool::new(false),
+            any_ahead: AtomicBool::new(false),
         }
     }
 
@@ -41,9 +48,22 @@ impl<T> Inbox<T> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Adds something new.
     pub(crate) fn push(&self, item: T) {
         let mut items = self.lock();
         items.queue.push(item);
+        self.pushed(items);
+    }
+
+    /// Adds something that goes ahead of what is new.
+    pub(crate) fn push_ahead(&self, item: T) {
+        let mut items = self.lock();
+        items.ahead.push(item);
+        self.any_ahead.store(true, Ordering::Release);
+        self.pushed(items);
+    }
+
+    fn pushed(&self, mut items: MutexGuard<'_, Items<T>>) {
         self.any.store(true, Ordering::Release);
         let wake = std::mem::take(&mut items.asleep);
         drop(items);
@@ -56,22 +76,41 @@ impl<T> Inbox<T> {
         !self.any.load(Ordering::Acquire)
     }
 
-    /// Moves everything into `into` (which must be empty); waits at most `wait` for the first item. When nothing is there
-    /// it first naps, unless `nap` is zero: where batches follow closely, waking the reader for each costs the writer a
-    /// system call and moves the reader to the writer's core, where it stands in the writer's way.
-    pub(crate) fn take(&self, into: &mut Vec<T>, wait: Duration, nap: Duration) {
+    /// Moves what goes ahead into `ahead` and the rest into `into` (both must be empty); waits at most `wait` for the first
+    /// item. When nothing is there it first naps, unless `nap` is zero: where batches follow closely, waking the reader
+    /// for each costs the writer a system call and moves the reader to the writer's core, where it stands in the
+    /// writer's way.
+    pub(crate) fn take(&self, ahead: &mut Vec<T>, into: &mut Vec<T>, wait: Duration, nap: Duration) {
         if !nap.is_zero() && self.is_empty() {
             std::thread::sleep(nap);
         }
         let mut items = self.lock();
-        if items.queue.is_empty() && !wait.is_zero() {
+        if items.is_empty() && !wait.is_zero() {
             items.asleep = true;
-            let waited = self.filled.wait_timeout_while(items, wait, |items| items.queue.is_empty());
+            let waited = self.filled.wait_timeout_while(items, wait, |items| items.is_empty());
             (items, _) = waited.unwrap_or_else(PoisonError::into_inner);
             items.asleep = false;
         }
+        std::mem::swap(&mut items.ahead, ahead);
         std::mem::swap(&mut items.queue, into);
+        self.any_ahead.store(false, Ordering::Release);
         self.any.store(false, Ordering::Release);
+    }
+
+    /// Moves what goes ahead into `ahead` (which must be empty), if there is anything. Never waits.
+    pub(crate) fn take_ahead(&self, ahead: &mut Vec<T>) {
+        if self.any_ahead.load(Ordering::Acquire) {
+            let mut items = self.lock();
+            std::mem::swap(&mut items.ahead, ahead);
+            self.any_ahead.store(false, Ordering::Release);
+            self.any.store(!items.queue.is_empty(), Ordering::Release);
+        }
+    }
+}
+
+impl<T> Items<T> {
+    fn is_empty(&self) -> bool {
+        self.ahead.is_empty() && self.queue.is_empty()
     }
 }
 
@@ -133,9 +172,29 @@ mod tests {
         for i in 0..5 {
             inbox.push(i);
         }
-        let mut taken = Vec::new();
-        inbox.take(&mut taken, Duration::ZERO, Duration::ZERO);
-        assert_eq!(taken, vec![0, 1, 2, 3, 4]);
+        let (mut ahead, mut taken) = (Vec::new(), Vec::new());
+        inbox.take(&mut ahead, &mut taken, Duration::ZERO, Duration::ZERO);
+        assert_eq!((ahead, taken), (vec![], vec![0, 1, 2, 3, 4]));
+        assert!(inbox.is_empty());
+    }
+
+    #[test]
+    fn what_goes_ahead_is_taken_alone_and_leaves_the_rest() {
+        let inbox = Inbox::new();
+        for i in 0..3 {
+            inbox.push(i);
+            inbox.push_ahead(10 + i);
+        }
+        let (mut ahead, mut taken) = (Vec::new(), Vec::new());
+        inbox.take_ahead(&mut ahead);
+        assert_eq!(ahead, vec![10, 11, 12]);
+        assert!(!inbox.is_empty());
+        ahead.clear();
+        inbox.take_ahead(&mut ahead);
+        assert!(ahead.is_empty());
+        inbox.push_ahead(13);
+        inbox.take(&mut ahead, &mut taken, Duration::ZERO, Duration::ZERO);
+        assert_eq!((ahead, taken), (vec![13], vec![0, 1, 2]));
         assert!(inbox.is_empty());
     }
 
@@ -145,8 +204,8 @@ mod tests {
             let inbox = Arc::new(Inbox::new());
             let writer = Arc::clone(&inbox);
             let pushing = std::thread::spawn(move || writer.push(7));
-            let mut taken = Vec::new();
-            inbox.take(&mut taken, Duration::from_secs(30), nap);
+            let (mut ahead, mut taken) = (Vec::new(), Vec::new());
+            inbox.take(&mut ahead, &mut taken, Duration::from_secs(30), nap);
             assert_eq!(taken, vec![7]);
             pushing.join().expect("the writer ends");
         }

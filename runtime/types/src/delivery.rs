@@ -32,7 +32,7 @@ pub struct Chunk {
 impl Chunk {
     /// How many chunks a subscription has in flight beyond one for each of its lanes' threads, so that a thread that ends
     /// one finds the next while the dispatcher still digests the last.
-    pub const AHEAD: usize = 3;
+    pub const AHEAD: usize = 5;
 }
 
 /// How one delivery ended.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
-use crate::{EventId, Limits, ServiceName, Timestamp, Topic};
+use crate::{Causality, EventId, Limits, Timestamp, Topic};
 
 /// The position of an event in its partition's log: dense, from 0.
 pub type Offset = u64;
@@ -58,21 +58,6 @@ impl fmt::Debug for Key {
 
 /// One header: name and value, both text.
 pub type Header = (Box<str>, Box<str>);
-
-/// Where an event comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Causality {
-    /// The service that published it; none when it came from outside.
-    pub source: Option<ServiceName>,
-    /// The event whose handling published it.
-    pub cause: Option<EventId>,
-    /// What the whole journey is about: given by the first publisher, or the id of the first event.
-    pub correlation: Option<Box<str>>,
-    /// W3C trace context of the publisher.
-    pub traceparent: Option<Box<str>>,
-    /// Handlers between the first event and this one.
-    pub hops: u8,
-}
 
 /// An event somebody wants to publish.
 #[derive(Clone, Debug)]

@@ -53,6 +53,13 @@ impl EventId {
         self.0
     }
 
+    /// The hyphenated lower-case form, as ASCII.
+    pub fn encoded(self) -> [u8; 36] {
+        let mut buffer = [0; 36];
+        self.encode(&mut buffer);
+        buffer
+    }
+
     /// The hyphenated lower-case form, written into `buffer` without allocating.
     pub fn encode(self, buffer: &mut [u8; 36]) -> &str {
         uuid::Uuid::from_u128(self.0).as_hyphenated().encode_lower(buffer)

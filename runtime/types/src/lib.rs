@@ -8,6 +8,7 @@
 //! - an [`Event`] never changes after it was published, so it is shared as `Arc<Event>`;
 //! - every limit that a publisher, a guest or an operator can meet is a field of [`Limits`].
 
+mod causality;
 mod delivery;
 mod event;
 mod id;
@@ -17,8 +18,9 @@ mod seam;
 mod subscription;
 mod topic;
 
+pub use causality::{Causality, Origin};
 pub use delivery::{Chunk, Delivery, DeliveryResult, Effects, Outcome, Report, Settle, Settlement, Verdict};
-pub use event::{Batch, Causality, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, Receipt};
+pub use event::{Batch, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, Receipt};
 pub use id::{EventId, InvalidEventId};
 pub use limits::Limits;
 pub use name::{InvalidName, ServiceName};

@@ -37,12 +37,26 @@ pub(super) struct Core {
     pub(super) kept: Option<Kept>,
     /// When delayed events are due.
     pub(super) due: BTreeSet<(Timestamp, u64)>,
+    /// Old batches that nobody reads any more, to be dropped by whoever holds the lock, after letting go of it: freeing
+    /// hundreds of events takes longer than numbering them.
+    evicted: Vec<Batch>,
 }
 
 impl Core {
     pub(super) fn new(state: State, limits: &Limits, in_memory: bool) -> Self {
         let due = state.delayed.iter().map(|(id, event)| (event.not_before.unwrap_or_default(), *id)).collect();
-        Self { state, recent: Recent::new(limits.recent_bytes), kept: in_memory.then(Kept::default), due }
+        Self {
+            state,
+            recent: Recent::new(limits.recent_bytes),
+            kept: in_memory.then(Kept::default),
+            due,
+            evicted: Vec::new(),
+        }
+    }
+
+    /// What is to be dropped once the lock is free.
+    pub(super) fn take_evicted(&mut self) -> Vec<Batch> {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Bytes of what is kept in memory apart from the tail.
@@ -56,11 +70,14 @@ impl Core {
     }
 
     /// Applies a transaction that was built on [`Core::blank`].
-    pub(super) fn sequence(&mut self, txn: Txn) -> Sequenced {
+    pub(super) fn sequence(&mut self, mut txn: Txn) -> Sequenced {
         self.state.apply(&txn);
         let batch = (!txn.events.is_empty()).then(|| {
-            let batch = Batch { first: txn.first_offset, events: Arc::new(txn.events.clone()) };
-            self.recent.push(batch.clone(), txn.events.iter().map(|e| e.cost()).sum());
+            // Without a log nobody needs the transaction's own copy.
+            let events = if self.kept.is_some() { std::mem::take(&mut txn.events) } else { txn.events.clone() };
+            let batch = Batch { first: txn.first_offset, events: Arc::new(events) };
+            let bytes = batch.events.iter().map(|event| event.cost()).sum();
+            self.recent.push(batch.clone(), bytes, &mut self.evicted);
             batch
         });
         Sequenced { txn, batch }

@@ -19,7 +19,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -74,6 +74,8 @@ struct Shared {
     failure: OnceLock<EngineError>,
     epoch: Epoch,
     tidied_at: AtomicU64,
+    /// The last known [`Core::kept_bytes`].
+    kept_bytes: AtomicUsize,
     description: String,
     /// Whether safe means synced to disk, not only written.
     synced: bool,
@@ -106,6 +108,7 @@ impl Embedded {
                 failure: OnceLock::new(),
                 epoch: 1,
                 tidied_at: AtomicU64::new(0),
+                kept_bytes: AtomicUsize::new(0),
                 description,
                 synced: matches!(storage, Storage::Disk { durability: Durability::Sync, .. }),
             }),
@@ -143,6 +146,15 @@ fn failed(error: &LogError) -> EngineError {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is kept in memory apart from the tail; what it was a moment ago when somebody has the lock, for this is asked
+    /// in each round of the dispatcher, which must not wait in line with publishers for it.
+    fn kept_bytes(&self) -> usize {
+        if let Ok(core) = self.core.try_lock() {
+            self.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
+        }
+        self.kept_bytes.load(Ordering::Relaxed)
     }
 
     fn check(&self, partition: Partition, epoch: Epoch) -> Result<(), EngineError> {
@@ -288,13 +300,17 @@ impl Engine for Embedded {
             Ok(done) => done,
             Err(error) => return Box::pin(std::future::ready(Err(error))),
         };
+        let evicted = core.take_evicted();
         if shared.log.is_none() {
             shared.hand_on(sequenced, None);
+            drop(core);
+            drop(evicted);
             return Box::pin(std::future::ready(Ok(receipts)));
         }
         let (done, safe) = oneshot::channel();
         shared.hand_on(sequenced, Some(done));
         drop(core);
+        drop(evicted);
         Shared::answer(receipts, safe)
     }
 
@@ -303,7 +319,7 @@ impl Engine for Embedded {
             Some(log) if log.queued_bytes() > QUEUED_BYTES * 2 => return Room::NoTransactions,
             Some(log) if log.queued_bytes() > QUEUED_BYTES => return Room::NoPublishers,
             Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
-            None => (self.shared.lock().kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
+            None => (self.shared.kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
         };
         if used >= allowed / 10 * 9 {
             Room::NoTransactions
@@ -364,7 +380,7 @@ impl Engine for Embedded {
         self.shared.check(partition, epoch)?;
         let now = self.shared.clock.now();
         let token = settlement.token;
-        let conflicts = {
+        let (conflicts, evicted) = {
             let mut core = self.shared.lock();
             let Some(sub) = core.state.subs.get(&settlement.sub) else {
                 return Err(EngineError::Refused(format!("subscription {} is not known", settlement.sub.0)));
@@ -372,8 +388,10 @@ impl Engine for Embedded {
             let service = sub.service.clone();
             let (sequenced, conflicts) = core.settle(settlement, &service, now);
             self.shared.hand_on(sequenced, None);
-            conflicts
+            self.shared.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
+            (conflicts, core.take_evicted())
         };
+        drop(evicted);
         if let Some(sink) = self.shared.sink.get() {
             sink.settled(partition, Settled { token, conflicts });
         }

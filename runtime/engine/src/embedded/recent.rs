@@ -23,13 +23,14 @@ impl Recent {
         Self { batches: VecDeque::new(), bytes: 0, max_bytes }
     }
 
-    /// Adds the newest batch, whose events cost `bytes` in memory.
-    pub(super) fn push(&mut self, batch: Batch, bytes: usize) {
+    /// Adds the newest batch, whose events cost `bytes` in memory. What has to go for it is moved to `evicted`.
+    pub(super) fn push(&mut self, batch: Batch, bytes: usize, evicted: &mut Vec<Batch>) {
         self.bytes += bytes;
         self.batches.push_back((batch, bytes));
         while self.bytes > self.max_bytes && self.batches.len() > 1 {
-            if let Some((_, freed)) = self.batches.pop_front() {
+            if let Some((batch, freed)) = self.batches.pop_front() {
                 self.bytes -= freed;
+                evicted.push(batch);
             }
         }
     }
@@ -120,7 +121,7 @@ mod tests {
         let mut recent = Recent::new(usize::MAX);
         for (first, topics) in [(0, ["a", "b"]), (2, ["a", "a"])] {
             let (batch, cost) = batch(first, &topics);
-            recent.push(batch, cost);
+            recent.push(batch, cost, &mut Vec::new());
         }
         let first = recent.read(&request(0, &["a"], 2), 4);
         assert_eq!((offsets(&first), first.next), (vec![0, 2], 3));
@@ -134,11 +135,13 @@ mod tests {
     fn the_oldest_batches_go_when_the_budget_is_spent() {
         let (one, cost) = batch(0, &["a"]);
         let mut recent = Recent::new(2 * cost);
-        recent.push(one, cost);
+        let mut evicted = Vec::new();
+        recent.push(one, cost, &mut evicted);
         for first in 1..5 {
             let (next, cost) = batch(first, &["a"]);
-            recent.push(next, cost);
+            recent.push(next, cost, &mut evicted);
         }
+        assert_eq!(evicted.iter().map(|batch| batch.first).collect::<Vec<_>>(), vec![0, 1, 2]);
         assert_eq!(recent.oldest(), Some(3));
         assert_eq!(offsets(&recent.read(&request(0, &[], 10), 5)), vec![3, 4]);
         assert!(recent.get(2).is_none());

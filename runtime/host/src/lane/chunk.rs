@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
 
+use super::borrowed::Texts;
 use super::{LaneStats, Shared};
-use crate::bindings::{HeaderRef, header_refs};
-use crate::invoke::{Borrowed, Codec, answered, fault, raw};
+use crate::bindings::EventRef;
+use crate::invoke::{Codec, answered, fault, raw};
 use crate::linked::Instance;
 use crate::settings::Instancing;
 use crate::state::ChunkContext;
@@ -25,7 +26,8 @@ struct Void<'c> {
 
 impl<'c> Void<'c> {
     fn contains(&self, event: &Event) -> bool {
-        self.rest || event.key.as_ref().is_some_and(|key| self.keys.contains(&key))
+        // Nearly always nothing is void, and then the event is not looked at.
+        self.rest || (!self.keys.is_empty() && event.key.as_ref().is_some_and(|key| self.keys.contains(&key)))
     }
 
     fn failed(&mut self, event: &'c Event) {
@@ -44,10 +46,8 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
     let clock = &lane.linked.service.clock;
     let Chunk { id, sub, ordering, deliveries } = &**chunk;
     let (id, sub, ordering) = (*id, *sub, *ordering);
-    let mut texts = vec![[0_u8; 36]; deliveries.len()];
-    let ids: Vec<&str> = texts.iter_mut().zip(deliveries).map(|(text, d)| d.logged.event.id.encode(text)).collect();
-    let headers: Vec<Vec<HeaderRef<'_>>> = deliveries.iter().map(|d| header_refs(&d.logged.event)).collect();
-    let borrowed: Vec<_> = ids.iter().zip(&headers).map(|(id, headers)| Borrowed { id, headers }).collect();
+    let texts = Texts::new(deliveries);
+    let calls = texts.calls(deliveries);
 
     let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
     let mut void = Void { ordering, keys: Vec::new(), rest: false };
@@ -83,7 +83,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
         };
         let until = if per_event { next + 1 } else { deliveries.len() };
         current.store.data_mut().chunk = Some(context);
-        let alive = run_on(&mut current, lane, &deliveries[..until], &borrowed[..until], next, &mut void, &mut tally);
+        let alive = run_on(&mut current, lane, &deliveries[..until], &calls[..until], next, &mut void, &mut tally);
         let state = current.store.data_mut();
         tally.stats.memory_bytes = tally.stats.memory_bytes.max(state.limiter.peak);
         let Some(left) = state.chunk.take() else { return lane.sink.report(panicked(chunk, reported.load(Relaxed))) };
@@ -108,7 +108,7 @@ fn run_on<'c>(
     instance: &mut Instance,
     lane: &Shared,
     deliveries: &'c [Delivery],
-    borrowed: &[Borrowed<'c>],
+    calls: &[EventRef<'c>],
     from: usize,
     void: &mut Void<'c>,
     tally: &mut Tally<'_>,
@@ -120,7 +120,7 @@ fn run_on<'c>(
     let mut alive = true;
     let mut began = store.data().meter.now();
     store.set_epoch_deadline(1);
-    for (place, (delivery, borrowed)) in deliveries.iter().zip(borrowed).enumerate().skip(from) {
+    for (place, (delivery, call)) in deliveries.iter().zip(calls).enumerate().skip(from) {
         let event = &*delivery.logged.event;
         if void.contains(event) {
             push(store.data_mut(), skipped(delivery));
@@ -129,7 +129,7 @@ fn run_on<'c>(
         }
         store.data_mut().begin_delivery(place, delivery.attempt, began);
         let answer = match &typed {
-            Some(Ok(typed)) => Codec::Raw(typed).call(store, linked.waits, event, *borrowed),
+            Some(Ok(typed)) => Codec::Raw(typed).call(store, linked.waits, *call),
             Some(Err(error)) => Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}"))),
             None => Err(wasmtime::Error::msg("the component exports no handler")),
         };

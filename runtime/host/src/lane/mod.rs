@@ -13,6 +13,7 @@
 //! instance that trapped or timed out is never used again; no lock of the lane is held while a guest runs or while the
 //! sink is called.
 
+mod borrowed;
 mod chunk;
 mod sink;
 

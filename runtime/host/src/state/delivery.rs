@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Report};
+use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Origin, Report};
 
 use super::kv::{KvTransaction, Overlay};
 use super::limiter::{MemoryLimiter, mib};
@@ -119,14 +119,15 @@ fn in_hand<'s>(chunk: Option<&'s ChunkContext>, delivery: &Delivering) -> Option
 
 /// The causality of what a delivery of `input` publishes.
 fn causality(input: &Event, service: &super::Service) -> Causality {
-    let Causality { correlation, traceparent, hops, .. } = &input.causality;
-    Causality {
+    let Origin { correlation, traceparent, hops, .. } = &*input.causality;
+    Origin {
         source: Some(service.settings.name.clone()),
         cause: Some(input.id),
         correlation: Some(correlation.clone().unwrap_or_else(|| input.id.to_string().into_boxed_str())),
         traceparent: traceparent.clone(),
         hops: hops.saturating_add(1),
     }
+    .into()
 }
 
 impl GuestState {

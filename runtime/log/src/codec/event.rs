@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use busway_types::{Causality, Event, EventId, Header, Key, Offset, ServiceName, Timestamp, Topic};
+use busway_types::{Event, EventId, Header, Key, Offset, Origin, ServiceName, Timestamp, Topic};
 
 use super::parts::{put_time, take_time};
 use crate::wire::{Malformed, Reader, begin_length, end_length, put_bytes, put_u64};
@@ -42,7 +42,7 @@ impl TopicCache {
 
 fn flags_of(event: &Event) -> u16 {
     let Event { id: _, topic: _, key, time: _, content_type, headers, data: _, not_before, expires, causality } = event;
-    let Causality { source, cause, correlation, traceparent, hops: _ } = causality;
+    let Origin { source, cause, correlation, traceparent, hops: _ } = &**causality;
     let flag = |present: bool, bit: u16| if present { bit } else { 0 };
     flag(key.is_some(), KEY)
         | flag(content_type.is_some(), CONTENT_TYPE)
@@ -113,7 +113,7 @@ pub(crate) fn take_event(from: &mut Reader<'_>, topics: &mut TopicCache) -> Resu
     let cause = if has(CAUSE) { Some(EventId::from_u128(u128::from_be_bytes(r.array()?))) } else { None };
     let correlation = optional_text(&mut r, has(CORRELATION))?;
     let traceparent = optional_text(&mut r, has(TRACEPARENT))?;
-    let causality = Causality { source, cause, correlation, traceparent, hops: r.u8()? };
+    let causality = Origin { source, cause, correlation, traceparent, hops: r.u8()? }.into();
     let data = r.payload()?;
     if !r.is_empty() {
         return Err(Malformed::Invalid("an event is longer than its parts"));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Key, KvWrite, Parked, ServiceName, SubId, Timestamp,
+    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Key, KvWrite, Origin, Parked, ServiceName, SubId,
+    Timestamp,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -26,12 +27,9 @@ fn service() -> impl Strategy<Value = ServiceName> {
 
 fn causality() -> impl Strategy<Value = Causality> {
     (of(service()), of(any::<u128>()), of(boxed()), of(boxed()), any::<u8>()).prop_map(
-        |(source, cause, correlation, traceparent, hops)| Causality {
-            source,
-            cause: cause.map(EventId::from_u128),
-            correlation,
-            traceparent,
-            hops,
+        |(source, cause, correlation, traceparent, hops)| {
+            let cause = cause.map(EventId::from_u128);
+            Origin { source, cause, correlation, traceparent, hops }.into()
         },
     )
 }

@@ -11,7 +11,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Entropy, Event, EventId, Key, KvWrite, Offset, Parked, ServiceName,
+    Attempt, DeadLetter, DeadReason, Entropy, Event, EventId, Key, KvWrite, Offset, Origin, Parked, ServiceName,
     SplitMix, SubId, Timestamp,
 };
 use bytes::Bytes;
@@ -49,7 +49,7 @@ fn event(id: u64, bytes: usize) -> Event {
         data: Bytes::from(vec![id as u8; bytes]),
         not_before: None,
         expires: None,
-        causality: Causality { hops: 1, correlation: Some("c".into()), ..Causality::default() },
+        causality: Origin { hops: 1, correlation: Some("c".into()), ..Origin::default() }.into(),
     }
 }
 
