@@ -401,6 +401,7 @@ impl Committer {
         self.at = segment.end();
         self.segment = Arc::new(segment);
         shared.segments_mut().push(self.segment.clone());
+        shared.upkeep.wake();
         let due = self.checkpoint.bytes.min(CHECKPOINT_SEGMENTS * shared.options.segment_bytes);
         if !self.checkpoint.asked && self.checkpoint.since >= due {
             if self.feed.send(Feed::Checkpoint).is_err() {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::error::{Holder, LogError};
 use crate::fs::{Fs, LockGuard, Locking, OpenMode};
+use crate::index::footer_stem;
 use crate::segment::FORMAT;
 use crate::spare::spare_number;
 
@@ -25,6 +26,8 @@ pub(crate) struct Folder {
     pub(crate) segments: Vec<String>,
     /// Numbers of spare files.
     pub(crate) spares: Vec<u64>,
+    /// Names of footers that belong to no segment, and of some that were not finished.
+    pub(crate) stray: Vec<String>,
 }
 
 fn is_segment(name: &str) -> bool {
@@ -57,7 +60,14 @@ pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<Folder, LogError> {
     }
     let mut segments: Vec<String> = names.iter().filter(|n| is_segment(n)).cloned().collect();
     segments.sort_unstable();
-    Ok(Folder { lock, segments, spares: names.iter().filter_map(|n| spare_number(n)).collect() })
+    let spares = names.iter().filter_map(|n| spare_number(n)).collect();
+    let is_stray = |name: &&String| match footer_stem(name) {
+        Some((stem, true)) => !segments.contains(&format!("{stem}.seg")),
+        Some((_, false)) => true,
+        None => false,
+    };
+    let stray = names.iter().filter(is_stray).cloned().collect();
+    Ok(Folder { lock, segments, spares, stray })
 }
 
 fn check_format(fs: &dyn Fs, path: &Path) -> Result<(), LogError> {

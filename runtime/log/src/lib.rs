@@ -28,6 +28,7 @@ mod error;
 mod folder;
 mod frame;
 mod fs;
+mod index;
 mod log;
 mod options;
 mod ranges;
@@ -43,14 +44,17 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod txn;
+mod upkeep;
 mod walk;
 mod wire;
 
 pub use error::{Holder, LogError, Position};
 pub use fs::{Fs, FsFile, LockGuard, Locking, OpenMode, RealFs};
+pub use index::LinkTo;
 pub use log::{Log, Recovered};
 pub use options::{Durability, LogOptions};
 pub use ranges::OffsetSet;
+pub use read::SegmentInfo;
 pub use recovery::{RecoveryReport, Truncation};
 pub use shared::Done;
 pub use state::{KvEntry, KvSpace, Progress, State, SubState};

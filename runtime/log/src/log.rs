@@ -17,11 +17,11 @@ use crate::fs::{Fs, LockGuard};
 use crate::lock;
 use crate::options::LogOptions;
 use crate::recovery::{RecoveryReport, recover};
-use crate::rotate;
 use crate::shared::{Done, Job, Shared};
 use crate::spare::Spares;
 use crate::state::State;
 use crate::txn::Txn;
+use crate::upkeep;
 
 /// Groups that wait for the checkpoint thread's copy of the state. At it the committer waits.
 const FEED: usize = 256;
@@ -36,6 +36,7 @@ pub struct Log {
 #[derive(Debug, Default)]
 struct Threads {
     committer: Option<JoinHandle<()>>,
+    upkeep: Option<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
 }
 
@@ -66,7 +67,7 @@ impl Log {
         let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes)?;
         let place = LogPlace { dir, options: &options };
         let recovery = recover(&*fs, &place, &folder, &spares)?;
-        let Folder { lock, segments: _, spares: _ } = folder;
+        let Folder { lock, segments: _, spares: _, stray: _ } = folder;
         let mut recovered = Recovered { state: recovery.state, report: recovery.report };
         let last = recovery.segments.last().cloned().ok_or(LogError::Closed)?;
         let shared =
@@ -92,6 +93,11 @@ impl Log {
         let (shared, also_held) = (self.shared.clone(), held.clone());
         threads.others.push(spawn("prepare", move || {
             shared.spares.run();
+            drop(also_held);
+        })?);
+        let (shared, also_held) = (self.shared.clone(), held.clone());
+        threads.upkeep = Some(spawn("upkeep", move || {
+            shared.upkeep.run(&shared);
             drop(also_held);
         })?);
         let shared = self.shared.clone();
@@ -159,12 +165,20 @@ impl Log {
         (self.shared.groups.load(Ordering::Relaxed), self.shared.syncs.load(Ordering::Relaxed))
     }
 
-    /// Gives the segments back whose events are all below `offset`, as far as a checkpoint makes them needless.
+    /// Gives the segments back whose events are all below `offset`, as far as a checkpoint makes them needless. Cheap: the
+    /// files are given back a moment later, on a thread of the log.
     pub fn release_before(&self, offset: Offset) -> Result<(), LogError> {
-        match self.shared.failure() {
-            Some(error) => Err(error.clone()),
-            None => rotate::release_before(&self.shared, offset),
+        if let Some(error) = self.shared.failure() {
+            return Err(error.clone());
         }
+        upkeep::release_before(&self.shared, offset);
+        Ok(())
+    }
+
+    /// Waits until released segments are given back and full ones have their footers.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn settle_upkeep(&self) {
+        self.shared.upkeep.settle();
     }
 
     /// Writes and syncs everything queued, and gives the folder back. Nothing is accepted afterwards.
@@ -173,11 +187,14 @@ impl Log {
         let mut threads = lock(&self.threads);
         if let Some(committer) = threads.committer.take_if(|t| t.thread().id() != std::thread::current().id()) {
             let ended = committer.join();
+            self.shared.upkeep.stop();
+            let mut well = threads.upkeep.take().is_none_or(|thread| thread.join().is_ok());
             self.shared.spares.stop();
             for thread in threads.others.drain(..) {
-                if thread.join().is_err() {
-                    self.shared.fail(&LogError::Stopped { thread: "background" });
-                }
+                well &= thread.join().is_ok();
+            }
+            if !well {
+                self.shared.fail(&LogError::Stopped { thread: "background" });
             }
             if ended.is_err() {
                 self.shared.fail(&LogError::Stopped { thread: "committer" });
@@ -191,6 +208,7 @@ impl Drop for Log {
     fn drop(&mut self) {
         // A failure was told to everybody who waited for something.
         let _ = self.close();
+        self.shared.upkeep.stop();
         self.shared.spares.stop();
     }
 }

@@ -9,7 +9,9 @@
 //!   read from a cache that the disk never got;
 //! - the state is that of the newest complete checkpoint plus all transactions after it.
 //!
-//! All kept segments are read completely, which is what finds damage and builds the index of events.
+//! A segment with a good footer is full and synced: where it ends is taken from the footer, and it is read only as far as
+//! the state needs it. Damage in one that is not read is found by whoever reads it, and then refused like any other. All
+//! other segments are read completely, which finds damage and builds the index of events.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,9 +23,10 @@ use crate::error::{LogError, Position};
 use crate::folder::Folder;
 use crate::frame::Frame;
 use crate::fs::Fs;
+use crate::index::{Found, Summary, footer_name, read_summary};
 use crate::log::LogPlace;
 use crate::rotate::create_segment;
-use crate::segment::Segment;
+use crate::segment::{Segment, segment_name};
 use crate::shared::Mark;
 use crate::spare::Spares;
 use crate::state::State;
@@ -33,8 +36,10 @@ use crate::wire::Reader;
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
-    /// Segments read.
+    /// Segments found.
     pub segments: usize,
+    /// Of these, how many were known by their footers and not read to find their end.
+    pub trusted: usize,
     /// Bytes of records read.
     pub bytes: u64,
     /// Transactions found.
@@ -74,7 +79,7 @@ pub(crate) struct Recovery {
 
 /// A checkpoint found in the log.
 #[derive(Clone, Copy, Debug)]
-struct Found {
+struct Begun {
     /// The segment's place in the list, and the first slice's in the segment.
     first: (usize, u64),
     covers: u64,
@@ -84,19 +89,19 @@ struct Found {
 
 #[derive(Debug, Default)]
 struct Checkpoints {
-    current: Option<Found>,
-    complete: Option<Found>,
+    current: Option<Begun>,
+    complete: Option<Begun>,
 }
 
 impl Checkpoints {
     fn see(&mut self, segment: usize, at: u64, header: SliceHeader) {
         let SliceHeader { covers, index, last } = header;
         if index == 0 {
-            self.current = Some(Found { first: (segment, at), covers, next: 0 });
+            self.current = Some(Begun { first: (segment, at), covers, next: 0 });
         }
         match self.current.take() {
             Some(found) if found.covers == covers && found.next == index => {
-                let found = Found { next: index + 1, ..found };
+                let found = Begun { next: index + 1, ..found };
                 *(if last { &mut self.complete } else { &mut self.current }) = Some(found);
             }
             // Slices of a checkpoint whose beginning is gone.
@@ -119,6 +124,7 @@ pub(crate) fn recover(
     let mut segments = folder.segments.iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
     let mut checkpoints = Checkpoints::default();
     let mut report = RecoveryReport { segments: segments.len(), ..RecoveryReport::default() };
+    read_footers(fs, &segments);
     let (stop, end) = follow(&segments, &mut checkpoints, &mut report)?;
     let behind = look_behind(&segments, stop, &end)?;
     let state = replay(&segments[..=stop], checkpoints.complete, &mut report)?;
@@ -126,6 +132,10 @@ pub(crate) fn recover(
         .complete
         .map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
     // From here on the folder is changed.
+    for name in &folder.stray {
+        let path = place.dir.join(name);
+        fs.remove(&path).map_err(|e| LogError::io("removing", &path, e))?;
+    }
     for segment in segments.drain(stop + 1..).rev() {
         fs.remove(&segment.path).map_err(|e| LogError::io("removing", &segment.path, e))?;
         fs.sync_dir(place.dir).map_err(|e| LogError::io("syncing", place.dir, e))?;
@@ -133,6 +143,19 @@ pub(crate) fn recover(
     report.truncated = behind;
     report.rewritten = rewrite(&segments, &end, report.truncated.is_some())?;
     Ok(Recovery { segments, end, state, mark, report })
+}
+
+/// Takes in the footers that are good. What is not is as if it were missing: it is written again.
+fn read_footers(fs: &dyn Fs, segments: &[Arc<Segment>]) {
+    for segment in segments {
+        match read_summary(fs, segment) {
+            Found::Good(summary) => segment.set_summary(summary),
+            Found::Missing => {}
+            Found::Bad(_, why) => {
+                tracing::warn!(file = %footer_name(&segment.path).display(), why, "a footer is of no use; it is written again");
+            }
+        }
+    }
 }
 
 /// A new log.
@@ -156,6 +179,20 @@ fn follow(
     let mut last = None;
     for (i, segment) in segments.iter().enumerate() {
         let size = segment.file.size().map_err(|e| segment.io("looking at", e))?;
+        if let Some(summary) = segment.summary() {
+            let next = segments.get(i + 1);
+            check_footer(segment, next.map(|next| &**next), &summary, size)?;
+            for slice in &summary.slices {
+                checkpoints.see(i, slice.at, slice.header);
+            }
+            let end = summary.end;
+            proven = end.proven.max(proven);
+            report.trusted += 1;
+            report.transactions += end.txns;
+            segment.publish(end.at, end.next_seq, end.next_offset);
+            last = Some((i, end));
+            continue;
+        }
         let mut end = walk(segment, size, &mut |frame| {
             if frame.kind() == kind::CHECKPOINT {
                 let header = SliceHeader::take(&mut Reader::new(frame.body()));
@@ -185,6 +222,28 @@ fn follow(
     last.ok_or(LogError::Closed)
 }
 
+/// Whether what a footer says of a full segment can be: the file is long enough, and the next segment is there and
+/// follows.
+fn check_footer(segment: &Segment, next: Option<&Segment>, summary: &Summary, size: u64) -> Result<(), LogError> {
+    let WalkEnd { at, chain, next_seq, next_offset, .. } = summary.end;
+    if size < at {
+        return Err(LogError::damaged(
+            &segment.path,
+            size,
+            format!("it ends there, and {at} bytes were safely stored"),
+        ));
+    }
+    match next.map(|next| &next.header) {
+        Some(header) if (header.first_seq, header.first_offset, header.chain) == (next_seq, next_offset, chain) => {
+            Ok(())
+        }
+        _ => {
+            let path = segment.path.with_file_name(segment_name(next_seq));
+            Err(LogError::damaged(&path, 0, "it is missing or does not follow the segment before it, which is full"))
+        }
+    }
+}
+
 /// Decides whether what lies behind the end of the chain is truncated or means damage.
 fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<Option<Truncation>, LogError> {
     let here = &segments[stop];
@@ -192,6 +251,10 @@ fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<
     let mut proven = end.proven.max(found.proven);
     let mut bytes = found.end.map_or(0, |to| to - end.at);
     for segment in &segments[stop + 1..] {
+        if let Some(summary) = segment.summary() {
+            proven = proven.max(summary.end.proven);
+            continue;
+        }
         let size = segment.file.size().map_err(|e| segment.io("looking at", e))?;
         let walked = walk(segment, size, &mut |_| Ok(()))?;
         proven = proven.max(walked.proven).max(remains(segment, walked.at)?.proven);
@@ -206,7 +269,7 @@ fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<
 }
 
 /// The state after the last transaction.
-fn replay(segments: &[Arc<Segment>], found: Option<Found>, report: &mut RecoveryReport) -> Result<State, LogError> {
+fn replay(segments: &[Arc<Segment>], found: Option<Begun>, report: &mut RecoveryReport) -> Result<State, LogError> {
     let first = &segments[0];
     let mut state = match found {
         Some(found) => {
@@ -220,7 +283,7 @@ fn replay(segments: &[Arc<Segment>], found: Option<Found>, report: &mut Recovery
         return Err(LogError::damaged(&first.path, 0, what));
     }
     for segment in segments.iter().filter(|s| s.next_seq() > state.next_seq).collect::<Vec<_>>() {
-        walk(segment, segment.end(), &mut |frame| {
+        walk_all(segment, &mut |frame| {
             if frame.kind() == kind::TXN && frame.header.seq >= state.next_seq {
                 let txn = decode_txn(frame.body(), frame.header.seq, state.next_offset);
                 state.apply(&txn.map_err(|e| malformed(segment, frame, e))?);
@@ -232,12 +295,22 @@ fn replay(segments: &[Arc<Segment>], found: Option<Found>, report: &mut Recovery
     Ok(state)
 }
 
-fn assemble(segments: &[Arc<Segment>], found: Found) -> Result<State, LogError> {
+/// Walks along all frames of a segment whose end is known.
+fn walk_all(segment: &Segment, visit: &mut dyn FnMut(&Frame) -> Result<(), LogError>) -> Result<(), LogError> {
+    let end = walk(segment, segment.end(), visit)?;
+    if end.at == segment.end() {
+        return Ok(());
+    }
+    let what = format!("record {} is missing or broken, and was safely stored", end.next_seq);
+    Err(LogError::damaged(&segment.path, end.at, what))
+}
+
+fn assemble(segments: &[Arc<Segment>], found: Begun) -> Result<State, LogError> {
     let mut assembly = Assembly::new(found.covers);
     let (from, at) = found.first;
     let mut next = 0;
     for (i, segment) in segments.iter().enumerate().skip(from) {
-        walk(segment, segment.end(), &mut |frame: &Frame| {
+        walk_all(segment, &mut |frame: &Frame| {
             if frame.kind() == kind::CHECKPOINT && next < found.next && (i > from || frame.at >= at) {
                 let mut body = Reader::new(frame.body());
                 let added = SliceHeader::take(&mut body).and_then(|_| assembly.add(body));
@@ -260,7 +333,7 @@ fn rewrite(segments: &[Arc<Segment>], end: &WalkEnd, truncated: bool) -> Result<
     for (i, segment) in segments.iter().enumerate() {
         // What follows the last transaction in a segment is proven by nothing, unless a later segment was begun, which
         // happens only after a sync; but that does not hold when syncs are turned off.
-        if i < last && segment.next_seq() <= end.proven + 1 {
+        if i < last && (segment.next_seq() <= end.proven + 1 || segment.summary().is_some()) {
             segment.settled.store(true, Ordering::Release);
             continue;
         }

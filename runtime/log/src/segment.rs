@@ -7,13 +7,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use busway_types::Offset;
 
 use crate::error::LogError;
 use crate::frame::Seal;
 use crate::fs::{Fs, FsFile, OpenMode};
+use crate::index::{Builder, Summary};
 use crate::lock;
 
 /// The on-disk format that this version reads and writes.
@@ -23,7 +24,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) const HEADER_BYTES: usize = 64;
 
 /// About how many bytes lie between two entries of a segment's index.
-const INDEX_EVERY: u64 = 8 * 1024;
+pub(crate) const INDEX_EVERY: u64 = 8 * 1024;
 
 const MAGIC: &[u8; 8] = b"BUSWAYSG";
 
@@ -101,8 +102,12 @@ pub(crate) struct Segment {
     next_offset: AtomicU64,
     /// Whether nothing will be written any more and all that was is synced.
     pub(crate) settled: AtomicBool,
-    /// Offset of the first event in a frame, and where the frame begins; both ascending.
-    index: Mutex<Vec<(Offset, u64)>>,
+    /// Offset of the first event in a frame, and where the frame begins; both ascending. None once the footer has it.
+    index: Mutex<Option<Vec<(Offset, u64)>>>,
+    /// What is built of the footer so far, as long as there is none.
+    pub(crate) building: Mutex<Option<Box<Builder>>>,
+    /// What the footer says, once there is one.
+    summary: RwLock<Option<Arc<Summary>>>,
 }
 
 impl Segment {
@@ -115,7 +120,9 @@ impl Segment {
             next_seq: AtomicU64::new(header.first_seq),
             next_offset: AtomicU64::new(header.first_offset),
             settled: AtomicBool::new(false),
-            index: Mutex::default(),
+            index: Mutex::new(Some(Vec::new())),
+            building: Mutex::default(),
+            summary: RwLock::default(),
         }
     }
 
@@ -149,19 +156,38 @@ impl Segment {
 
     /// Notes that the frame at `at` has events from `offset` on; keeps about one note in [`INDEX_EVERY`] bytes.
     pub(crate) fn note(&self, offset: Offset, at: u64) {
-        let mut index = lock(&self.index);
-        if index.last().is_none_or(|(_, last)| at >= last + INDEX_EVERY) {
+        if let Some(index) = &mut *lock(&self.index)
+            && index.last().is_none_or(|(_, last)| at >= last + INDEX_EVERY)
+        {
             index.push((offset, at));
         }
     }
 
-    /// Where to begin looking for the event at `offset`.
-    pub(crate) fn seek(&self, offset: Offset) -> u64 {
+    /// Where to begin looking for the event at `offset`; none when the footer has to be asked.
+    pub(crate) fn seek(&self, offset: Offset) -> Option<u64> {
         let index = lock(&self.index);
-        match index.partition_point(|(first, _)| *first <= offset) {
+        let index = index.as_ref()?;
+        Some(match index.partition_point(|(first, _)| *first <= offset) {
             0 => HEADER_BYTES as u64,
             n => index[n - 1].1,
-        }
+        })
+    }
+
+    /// What the footer says, if there is one.
+    pub(crate) fn summary(&self) -> Option<Arc<Summary>> {
+        self.summary.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes the footer of this full segment in; what was held instead of it is let go.
+    pub(crate) fn set_summary(&self, summary: Summary) {
+        *self.summary.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(summary));
+        *lock(&self.building) = None;
+        *lock(&self.index) = None;
+    }
+
+    /// The footer is of no use any more.
+    pub(crate) fn forget_summary(&self) {
+        *self.summary.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// As an error about this file.

@@ -9,11 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGu
 use crate::checkpoint::Slices;
 use crate::error::LogError;
 use crate::fs::Fs;
+use crate::index::Indexes;
 use crate::lock;
 use crate::options::LogOptions;
 use crate::segment::Segment;
 use crate::spare::Spares;
 use crate::txn::Txn;
+use crate::upkeep::Upkeep;
 
 /// Called once with what became of a submission.
 pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
@@ -71,6 +73,8 @@ pub(crate) struct Shared {
     failed: OnceLock<LogError>,
     pub(crate) checkpoint: Mutex<Option<Mark>>,
     pub(crate) spares: Spares,
+    pub(crate) upkeep: Upkeep,
+    pub(crate) indexes: Indexes,
     /// Writes of groups and syncs done, for figures and tests.
     pub(crate) groups: AtomicU64,
     pub(crate) syncs: AtomicU64,
@@ -99,6 +103,8 @@ impl Shared {
             failed: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
             spares,
+            upkeep: Upkeep::default(),
+            indexes: Indexes::default(),
             groups: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         }

@@ -78,7 +78,7 @@ impl<'a> Pieces<'a> {
 pub(crate) const WALK_PIECE: usize = 1024 * 1024;
 
 /// Where a walk ended, and what it saw.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct WalkEnd {
     /// Where the next frame would begin.
     pub(crate) at: u64,
@@ -94,6 +94,50 @@ pub(crate) struct WalkEnd {
     pub(crate) txns: u64,
 }
 
+impl WalkEnd {
+    /// Where the first frame of `segment` would begin.
+    pub(crate) fn start_of(segment: &Segment) -> Self {
+        let header = &segment.header;
+        Self {
+            at: HEADER_BYTES as u64,
+            chain: header.chain,
+            next_seq: header.first_seq,
+            next_offset: header.first_offset,
+            proven: 0,
+            txns: 0,
+        }
+    }
+
+    /// Goes one frame further, if the next one is intact and follows.
+    pub(crate) fn step(&mut self, segment: &Segment, pieces: &mut Pieces<'_>) -> Result<Option<Frame>, LogError> {
+        let Some(frame) = pieces.frame(segment, self.at).map_err(|e| segment.io("reading", e))? else {
+            return Ok(None);
+        };
+        let FrameHeader { prev, seq, synced, crc, .. } = frame.header;
+        let txn = frame.kind() == kind::TXN;
+        if prev != self.chain || seq != if txn { self.next_seq } else { self.next_seq - 1 } {
+            return Ok(None);
+        }
+        if txn {
+            let events = events_in(frame.body()).map_err(|e| malformed(segment, &frame, e))?;
+            if let Some((first, after)) = events {
+                if first != self.next_offset {
+                    return Err(LogError::damaged(&segment.path, frame.at, "its events have the wrong offsets"));
+                }
+                self.next_offset = after;
+            }
+            self.next_seq += 1;
+            self.txns += 1;
+        } else if frame.kind() != kind::SEAL && frame.kind() != kind::CHECKPOINT {
+            return Err(malformed(segment, &frame, Malformed::Unknown("record kind", u64::from(frame.kind()))));
+        }
+        self.proven = self.proven.max(synced);
+        self.chain = crc;
+        self.at = frame.end();
+        Ok(Some(frame))
+    }
+}
+
 /// Walks along the frames of `segment` up to `limit` or the first that is not intact or does not follow.
 pub(crate) fn walk(
     segment: &Segment,
@@ -101,38 +145,9 @@ pub(crate) fn walk(
     visit: &mut dyn FnMut(&Frame) -> Result<(), LogError>,
 ) -> Result<WalkEnd, LogError> {
     let mut pieces = Pieces::new(&*segment.file, limit, WALK_PIECE);
-    let header = &segment.header;
-    let mut end = WalkEnd {
-        at: HEADER_BYTES as u64,
-        chain: header.chain,
-        next_seq: header.first_seq,
-        next_offset: header.first_offset,
-        proven: 0,
-        txns: 0,
-    };
-    while let Some(frame) = pieces.frame(segment, end.at).map_err(|e| segment.io("reading", e))? {
-        let FrameHeader { prev, seq, synced, crc, .. } = frame.header;
-        let txn = frame.kind() == kind::TXN;
-        if prev != end.chain || seq != if txn { end.next_seq } else { end.next_seq - 1 } {
-            break;
-        }
-        if txn {
-            let events = events_in(frame.body()).map_err(|e| malformed(segment, &frame, e))?;
-            if let Some((first, after)) = events {
-                if first != end.next_offset {
-                    return Err(LogError::damaged(&segment.path, frame.at, "its events have the wrong offsets"));
-                }
-                end.next_offset = after;
-            }
-            end.next_seq += 1;
-            end.txns += 1;
-        } else if frame.kind() != kind::SEAL && frame.kind() != kind::CHECKPOINT {
-            return Err(malformed(segment, &frame, Malformed::Unknown("record kind", u64::from(frame.kind()))));
-        }
+    let mut end = WalkEnd::start_of(segment);
+    while let Some(frame) = end.step(segment, &mut pieces)? {
         visit(&frame)?;
-        end.proven = end.proven.max(synced);
-        end.chain = crc;
-        end.at = frame.end();
     }
     Ok(end)
 }

@@ -138,7 +138,12 @@ impl Pattern {
 
     /// Whether this pattern selects `topic`.
     pub fn matches(&self, topic: &Topic) -> bool {
-        let mut tokens = topic.0.split('.');
+        self.matches_text(&topic.0)
+    }
+
+    /// Whether this pattern selects the topic of this text, which is one.
+    pub fn matches_text(&self, topic: &str) -> bool {
+        let mut tokens = topic.split('.');
         for wanted in self.0.split('.') {
             match (wanted, tokens.next()) {
                 (">", Some(_)) => return true,

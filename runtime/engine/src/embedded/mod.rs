@@ -420,10 +420,8 @@ impl Engine for Embedded {
             }
         }
         let Some(log) = &self.shared.log else { return Ok(ReadResult::default()) };
-        let select =
-            |event: &Event| request.patterns.is_empty() || request.patterns.iter().any(|p| p.matches(&event.topic));
         let (events, next) = log
-            .read(request.from, &select, request.max_events, request.max_bytes)
+            .read(request.from, &request.patterns, request.max_events, request.max_bytes)
             .map_err(|error| EngineError::Refused(render(&error)))?;
         Ok(ReadResult { events, next })
     }

@@ -121,6 +121,54 @@ pub(crate) fn take_event(from: &mut Reader<'_>, topics: &mut TopicCache) -> Resu
     Ok(Event { id, topic, key, time, content_type, headers, data, not_before, expires, causality })
 }
 
+/// What finding an event needs of it, without building it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peek<'a> {
+    pub(crate) id: EventId,
+    pub(crate) time: Timestamp,
+    pub(crate) topic: &'a str,
+    pub(crate) cause: Option<EventId>,
+    pub(crate) correlation: Option<&'a str>,
+}
+
+/// Looks at one event, given with its length.
+fn peek_event<'a>(from: &mut Reader<'a>) -> Result<Peek<'a>, Malformed> {
+    let mut r = from.part()?;
+    let flags = u16::from_le_bytes(r.array()?);
+    if flags & !KNOWN != 0 {
+        return Err(Malformed::Unknown("event flags", u64::from(flags & !KNOWN)));
+    }
+    let has = |bit: u16| flags & bit != 0;
+    let id = EventId::from_u128(u128::from_be_bytes(r.array()?));
+    let time = take_time(&mut r)?;
+    let topic = r.text()?;
+    let mut peek = Peek { id, time, topic, cause: None, correlation: None };
+    if !has(CAUSE | CORRELATION) {
+        return Ok(peek);
+    }
+    for _ in 0..u32::from(has(KEY)) + u32::from(has(CONTENT_TYPE)) {
+        r.bytes()?;
+    }
+    if has(HEADERS) {
+        for _ in 0..2 * r.count(2)? {
+            r.bytes()?;
+        }
+    }
+    for _ in 0..u32::from(has(NOT_BEFORE)) + u32::from(has(EXPIRES)) {
+        take_time(&mut r)?;
+    }
+    if has(SOURCE) {
+        r.bytes()?;
+    }
+    if has(CAUSE) {
+        peek.cause = Some(EventId::from_u128(u128::from_be_bytes(r.array()?)));
+    }
+    if has(CORRELATION) {
+        peek.correlation = Some(r.text()?);
+    }
+    Ok(peek)
+}
+
 fn optional_text(r: &mut Reader<'_>, present: bool) -> Result<Option<Box<str>>, Malformed> {
     if present { Ok(Some(r.text()?.into())) } else { Ok(None) }
 }
@@ -173,6 +221,14 @@ impl<'a> EventReader<'a> {
             self.next += 1;
         }
         Ok(())
+    }
+
+    /// Looks at the next event without passing over it; none when there is none.
+    pub(crate) fn peek(&self) -> Result<Option<(Offset, Peek<'a>)>, Malformed> {
+        if self.next == self.end {
+            return Ok(None);
+        }
+        Ok(Some((self.next, peek_event(&mut self.section.clone())?)))
     }
 
     /// The next event and its offset.

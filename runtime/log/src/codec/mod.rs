@@ -8,7 +8,7 @@ mod event;
 mod parts;
 mod txn;
 
-pub(crate) use event::{EventReader, TopicCache, put_event, take_event};
+pub(crate) use event::{EventReader, Peek, TopicCache, put_event, take_event};
 pub(crate) use parts::{put_dead, put_parked, put_run, put_time, take_dead, take_parked, take_run, take_time};
 pub(crate) use txn::{decode_txn, encode_txn, events_in};
 

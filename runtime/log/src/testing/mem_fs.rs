@@ -51,6 +51,8 @@ struct Disk {
     capacity: Option<u64>,
     read_only: bool,
     sync_takes: Duration,
+    /// Bytes that reads gave.
+    read: u64,
 }
 
 /// A file system in memory. Clones share it.
@@ -120,6 +122,11 @@ impl MemFs {
     /// How long a sync takes.
     pub fn set_sync_time(&self, takes: Duration) {
         lock(&self.disk).sync_takes = takes;
+    }
+
+    /// Bytes that reads of files gave since it was asked last.
+    pub fn bytes_read(&self) -> u64 {
+        std::mem::take(&mut lock(&self.disk).read)
     }
 
     /// The files and their sizes.
@@ -302,10 +309,11 @@ impl Fs for MemFs {
 
 impl FsFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let disk = lock(&self.disk);
+        let mut disk = lock(&self.disk);
         let content = disk.inodes[self.inode].current.get(at as usize..).unwrap_or_default();
         let read = content.len().min(buffer.len());
         buffer[..read].copy_from_slice(&content[..read]);
+        disk.read += read as u64;
         Ok(read)
     }
 

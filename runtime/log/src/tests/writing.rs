@@ -110,9 +110,12 @@ fn released_segments_are_used_again_and_the_log_stays_small() {
         for seq in 1..=3_000 {
             commit(&log, bare(seq)).expect("commits");
             log.release_before(seq - 1).expect("releases");
+            if seq % 10 == 0 {
+                log.settle_upkeep();
+            }
             most = most.max(fs.files().len());
         }
-        assert!(most <= 12, "{most} files");
+        assert!(most <= 16, "{most} files");
         let oldest = log.oldest();
         assert!(oldest > 2_500, "the oldest is {oldest}");
         assert_eq!(read_all(&log, 0).first().map(|(offset, _)| *offset), Some(oldest));
