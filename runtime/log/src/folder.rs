@@ -34,6 +34,40 @@ fn is_segment(name: &str) -> bool {
     name.strip_suffix(".seg").is_some_and(|stem| stem.len() == 20 && stem.bytes().all(|b| b.is_ascii_digit()))
 }
 
+/// What lies in a folder that is only looked at. The lock is taken where that changes nothing but the lock's own file.
+#[derive(Debug)]
+pub(crate) struct LookedAt {
+    /// Held until the look is over; none when the folder cannot be written to, so that nobody else can either.
+    pub(crate) _lock: Option<Box<dyn LockGuard>>,
+    /// Names of segments, oldest first.
+    pub(crate) segments: Vec<String>,
+}
+
+/// Checks that the folder is one of ours and that no node uses it, and lists it.
+pub(crate) fn look(fs: &dyn Fs, dir: &Path) -> Result<LookedAt, LogError> {
+    let names = fs.list(dir).map_err(|e| LogError::io("listing", dir, e))?;
+    if !names.iter().any(|n| n == FORMAT_FILE) {
+        let found = names.first().cloned().unwrap_or_default();
+        return Err(LogError::NotADataFolder { dir: dir.to_owned(), found });
+    }
+    let lock = if names.iter().any(|n| n == LOCK_FILE) {
+        match fs.lock(&dir.join(LOCK_FILE), &std::process::id().to_string()) {
+            Ok(Locking::Held(lock)) => Some(lock),
+            Ok(Locking::Busy { holder }) => {
+                return Err(LogError::Locked { dir: dir.to_owned(), holder: Holder(holder.trim().parse().ok()) });
+            }
+            // Whoever cannot write to it cannot write while this looks at it.
+            Err(_) => None,
+        }
+    } else {
+        None
+    };
+    check_format(fs, &dir.join(FORMAT_FILE))?;
+    let mut segments: Vec<String> = names.into_iter().filter(|n| is_segment(n)).collect();
+    segments.sort_unstable();
+    Ok(LookedAt { _lock: lock, segments })
+}
+
 /// Creates the folder if needed, locks it and checks its format.
 pub(crate) fn enter(fs: &dyn Fs, dir: &Path) -> Result<Folder, LogError> {
     let at_open = |action, path: &Path, cause| LogError::at_open(action, dir, path, cause);

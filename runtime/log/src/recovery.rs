@@ -22,7 +22,7 @@ use crate::codec::{decode_txn, kind};
 use crate::error::{LogError, Position};
 use crate::folder::Folder;
 use crate::frame::Frame;
-use crate::fs::Fs;
+use crate::fs::{Fs, OpenMode};
 use crate::index::{Found, Summary, footer_name, read_summary};
 use crate::log::LogPlace;
 use crate::rotate::create_segment;
@@ -120,17 +120,9 @@ pub(crate) fn recover(
     if folder.segments.is_empty() {
         return begin(fs, place, spares);
     }
-    let open = |name: &String| Ok(Arc::new(Segment::open(fs, place.dir.join(name))?));
+    let open = |name: &String| Ok(Arc::new(Segment::open(fs, place.dir.join(name), OpenMode::Write)?));
     let mut segments = folder.segments.iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
-    let mut checkpoints = Checkpoints::default();
-    let mut report = RecoveryReport { segments: segments.len(), ..RecoveryReport::default() };
-    read_footers(fs, &segments);
-    let (stop, end) = follow(&segments, &mut checkpoints, &mut report)?;
-    let behind = look_behind(&segments, stop, &end)?;
-    let state = replay(&segments[..=stop], checkpoints.complete, &mut report)?;
-    let mark = checkpoints
-        .complete
-        .map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
+    let Examined { stop, end, state, mark, mut report } = examine(fs, &segments)?;
     // From here on the folder is changed.
     for name in &folder.stray {
         let path = place.dir.join(name);
@@ -140,9 +132,33 @@ pub(crate) fn recover(
         fs.remove(&segment.path).map_err(|e| LogError::io("removing", &segment.path, e))?;
         fs.sync_dir(place.dir).map_err(|e| LogError::io("syncing", place.dir, e))?;
     }
-    report.truncated = behind;
     report.rewritten = rewrite(&segments, &end, report.truncated.is_some())?;
     Ok(Recovery { segments, end, state, mark, report })
+}
+
+/// What there is, without a change to anything.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    /// The segment in which the chain of frames ends, and how.
+    stop: usize,
+    end: WalkEnd,
+    state: State,
+    mark: Option<Mark>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Finds out what recovery would go on with, or why it would not.
+pub(crate) fn examine(fs: &dyn Fs, segments: &[Arc<Segment>]) -> Result<Examined, LogError> {
+    let mut checkpoints = Checkpoints::default();
+    let mut report = RecoveryReport { segments: segments.len(), ..RecoveryReport::default() };
+    read_footers(fs, segments);
+    let (stop, end) = follow(segments, &mut checkpoints, &mut report)?;
+    report.truncated = look_behind(segments, stop, &end)?;
+    let state = replay(&segments[..=stop], checkpoints.complete, &mut report)?;
+    let mark = checkpoints
+        .complete
+        .map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
+    Ok(Examined { stop, end, state, mark, report })
 }
 
 /// Takes in the footers that are good. What is not is as if it were missing: it is written again.

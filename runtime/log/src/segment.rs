@@ -127,8 +127,8 @@ impl Segment {
     }
 
     /// Opens an existing segment and reads its header.
-    pub(crate) fn open(fs: &dyn Fs, path: PathBuf) -> Result<Self, LogError> {
-        let file = fs.open(&path, OpenMode::Write).map_err(|e| LogError::io("opening", &path, e))?;
+    pub(crate) fn open(fs: &dyn Fs, path: PathBuf, mode: OpenMode) -> Result<Self, LogError> {
+        let file = fs.open(&path, mode).map_err(|e| LogError::io("opening", &path, e))?;
         let mut bytes = [0; HEADER_BYTES];
         let read = file.read_at(&mut bytes, 0).map_err(|e| LogError::io("reading", &path, e))?;
         let header = SegmentHeader::decode(&path, &bytes[..read])?;

@@ -28,7 +28,15 @@ const MAY_USE: [(&str, &[&str]); 11] = [
     ),
     (
         "busway-cli",
-        &["busway-types", "busway-contract", "busway-host", "busway-engine", "busway-gateway", "busway-node"],
+        &[
+            "busway-types",
+            "busway-log",
+            "busway-contract",
+            "busway-host",
+            "busway-engine",
+            "busway-gateway",
+            "busway-node",
+        ],
     ),
     ("busway-xtask", &[]),
     (

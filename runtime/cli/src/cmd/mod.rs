@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod dead;
 pub(crate) mod inspect;
 pub(crate) mod kv;
+pub(crate) mod log;
 pub(crate) mod publish;
 pub(crate) mod run;
 pub(crate) mod status;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Status(args) => status::run(&args, &Client::find(&node)?, output),
         Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
         Command::Kv(args) => kv::run(args, &Client::find(&node)?, output),
+        Command::Log(args) => log::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

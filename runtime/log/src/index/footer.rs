@@ -218,6 +218,11 @@ impl Summary {
         (read == bytes.len() && crc32c::crc32c(&bytes) == crc).then_some(bytes)
     }
 
+    /// Where the first part begins whose content is not intact any more, of those behind the summary.
+    pub(crate) fn broken_part(&self, file: &dyn FsFile) -> Option<u64> {
+        (0..self.parts.len()).find(|which| self.part(file, *which).is_none()).map(|which| self.parts[which].at)
+    }
+
     /// The first offset of each block and where it begins; none when that cannot be read.
     pub(crate) fn blocks(&self, file: &dyn FsFile, first: Offset) -> Option<Vec<(Offset, u64)>> {
         let bytes = self.part(file, BLOCKS)?;

@@ -20,7 +20,9 @@ use std::collections::BTreeSet;
 use busway_types::{EventId, Offset};
 
 pub(crate) use builder::Builder;
-pub(crate) use footer::{Found, Summary, footer_name, footer_stem, read_summary, write_footer};
+pub(crate) use footer::{
+    Found, Summary, encode as encode_footer, footer_name, footer_stem, read_summary, write_footer,
+};
 pub(crate) use load::{Indexes, Spans, build_footer, may_hold, with_builder};
 
 use crate::wire::Reader;

@@ -5,6 +5,7 @@ mod damage;
 mod folder;
 mod index;
 mod reading;
+mod verify;
 mod writing;
 
 use std::path::{Path, PathBuf};
