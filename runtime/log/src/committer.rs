@@ -6,7 +6,8 @@
 //! Invariants:
 //! - a completion is called only after its transactions are as safe as the durability promises, and in order;
 //! - a failed write or sync is never tried again: what the disk holds is unknown then, so the log is failed for good and
-//!   every later submission gets the same error;
+//!   every later submission gets the same error; only a write that the disk had no room for waits until it has, and
+//!   nothing is acknowledged meanwhile;
 //! - each frame says what was synced before it; after a pause a seal says so of the last group.
 //!
 //! It never looks at what transactions mean, and never waits for a checkpoint.
@@ -341,7 +342,14 @@ impl Committer {
             return Ok(());
         }
         let segment = &self.segment;
-        segment.file.write_all_at(&self.buffer, self.at).map_err(|e| segment.io("writing", e))?;
+        loop {
+            match segment.file.write_all_at(&self.buffer, self.at).map_err(|e| segment.io("writing", e)) {
+                // What was refused for want of room is not written, and can be written again in its place.
+                Err(LogError::Full { .. }) if self.shared.spares.wait_for_room() => {}
+                written => break written?,
+            }
+        }
+        self.shared.spares.found_room();
         self.dirty = true;
         self.at += self.buffer.len() as u64;
         for (offset, at) in self.marks.drain(..) {

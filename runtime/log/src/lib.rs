@@ -45,13 +45,14 @@ pub mod testing;
 mod tests;
 mod txn;
 mod upkeep;
+mod verify;
 mod walk;
 mod wire;
 
 pub use error::{Holder, LogError, Position};
 pub use fs::{Fs, FsFile, LockGuard, Locking, OpenMode, RealFs};
 pub use index::LinkTo;
-pub use log::{Log, Recovered};
+pub use log::{Log, Recovered, Space};
 pub use options::{Durability, LogOptions};
 pub use ranges::OffsetSet;
 pub use read::SegmentInfo;
@@ -59,6 +60,7 @@ pub use recovery::{RecoveryReport, Truncation};
 pub use shared::Done;
 pub use state::{KvEntry, KvSpace, Progress, State, SubState};
 pub use txn::{KvRecord, SettleRecord, SubChange, Txn};
+pub use verify::{IndexState, Problem, SegmentReport, Verified, verify};
 
 /// Locks a mutex. A panic of another holder leaves nothing half-done that later holders would not notice.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -40,6 +40,17 @@ struct Threads {
     others: Vec<JoinHandle<()>>,
 }
 
+/// How much room is left to write to. It is prepared ahead, so a full disk is known before anything has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// The disk has room.
+    Enough,
+    /// The disk is full; there is prepared room for what is on its way and for what frees room.
+    Low,
+    /// Only what is needed should still be written: acknowledgements.
+    Last,
+}
+
 /// What was found when a log was opened.
 #[derive(Debug)]
 pub struct Recovered {
@@ -64,7 +75,8 @@ impl Log {
         let clock = options.clock.clone();
         let began = clock.monotonic_ns();
         let folder = folder::enter(&*fs, dir)?;
-        let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes)?;
+        let reserve = options.first_segment_bytes.min(options.segment_bytes);
+        let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes, reserve)?;
         let place = LogPlace { dir, options: &options };
         let recovery = recover(&*fs, &place, &folder, &spares)?;
         let Folder { lock, segments: _, spares: _, stray: _ } = folder;
@@ -160,6 +172,17 @@ impl Log {
         self.shared.failure().cloned()
     }
 
+    /// How much of the room that is prepared ahead is left, when the disk has none for more.
+    pub fn space(&self) -> Space {
+        let shared = &self.shared;
+        if !shared.spares.is_short() {
+            return Space::Enough;
+        }
+        let segments = shared.segments();
+        let left = segments.last().map_or((0, 1), |s| (s.header.capacity.saturating_sub(s.end()), s.header.capacity));
+        if shared.spares.is_stalled() || left.0 < left.1 / 4 { Space::Last } else { Space::Low }
+    }
+
     /// How many writes of groups and how many syncs there have been since the log was opened.
     pub fn groups_and_syncs(&self) -> (u64, u64) {
         (self.shared.groups.load(Ordering::Relaxed), self.shared.syncs.load(Ordering::Relaxed))
@@ -184,6 +207,7 @@ impl Log {
     /// Writes and syncs everything queued, and gives the folder back. Nothing is accepted afterwards.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_queue();
+        self.shared.spares.hurry();
         let mut threads = lock(&self.threads);
         if let Some(committer) = threads.committer.take_if(|t| t.thread().id() != std::thread::current().id()) {
             let ended = committer.join();

@@ -1,11 +1,17 @@
 //! Segments ahead: files filled with zeros before they are needed, and files given back for another use.
 //!
-//! Role: keep one file ready for the committer, so that it never allocates blocks while somebody waits. A thread fills
-//! the files, in small synced steps so that the committer's own syncs do not queue behind a large one. Bounded: at most
-//! [`KEPT`] files are kept.
+//! Role: keep one file ready for the committer, so that it never allocates blocks while somebody waits, and a small one as
+//! a reserve for when the disk is full. A thread fills the files, in small synced steps so that the committer's own syncs
+//! do not queue behind a large one. Bounded: at most [`KEPT`] files and the reserve are kept.
+//!
+//! A full disk is not a failure: what cannot be made is tried again until there is room. Until then [`Spares::is_short`]
+//! says so, early enough that what is already prepared holds what has to be written meanwhile; the reserve is used last,
+//! and behind it the committer waits. What waits was never acknowledged.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::error::LogError;
 use crate::fs::{Fs, FsFile, OpenMode};
@@ -16,6 +22,9 @@ const KEPT: usize = 2;
 
 /// Bytes written between two syncs.
 const STEP: usize = 1024 * 1024;
+
+/// How long after the disk was full it is tried again.
+const AGAIN: Duration = Duration::from_millis(250);
 
 const PREFIX: &str = "spare-";
 const SUFFIX: &str = ".tmp";
@@ -36,10 +45,14 @@ pub(crate) struct Spare {
 #[derive(Debug, Default)]
 struct Inner {
     ready: Vec<Spare>,
+    /// Used when the disk is full.
+    reserve: Option<Spare>,
     /// A file of this size is to be made.
     wanted: Option<u64>,
     /// Why the last one could not be made.
     failed: Option<LogError>,
+    /// A full disk is an error now, because nobody can wait any more.
+    in_haste: bool,
     stopped: bool,
     next_number: u64,
 }
@@ -49,25 +62,86 @@ struct Inner {
 pub(crate) struct Spares {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
+    /// Bytes of the reserve.
+    reserve: u64,
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The disk was full when something was made last.
+    short: AtomicBool,
+    /// The committer waits for room.
+    stalled: AtomicBool,
 }
 
 impl Spares {
     /// Takes over the spare files that an earlier run left, and removes those it cannot use.
-    pub(crate) fn new(fs: Arc<dyn Fs>, dir: PathBuf, left: &[u64], capacity: u64) -> Result<Self, LogError> {
+    pub(crate) fn new(
+        fs: Arc<dyn Fs>,
+        dir: PathBuf,
+        left: &[u64],
+        capacity: u64,
+        reserve: u64,
+    ) -> Result<Self, LogError> {
         let mut inner = Inner { next_number: left.iter().max().map_or(0, |n| n + 1), ..Inner::default() };
         for number in left {
             let path = dir.join(format!("{PREFIX}{number}{SUFFIX}"));
             let file = fs.open(&path, OpenMode::Write).map_err(|e| LogError::io("opening", &path, e))?;
             let size = file.size().map_err(|e| LogError::io("looking at", &path, e))?;
+            let spare = Spare { path, file, capacity: size };
             if inner.ready.len() < KEPT && size >= capacity {
-                inner.ready.push(Spare { path, file, capacity: size });
+                inner.ready.push(spare);
+            } else if inner.reserve.is_none() && size >= reserve && size < capacity {
+                inner.reserve = Some(spare);
             } else {
-                fs.remove(&path).map_err(|e| LogError::io("removing", &path, e))?;
+                fs.remove(&spare.path).map_err(|e| LogError::io("removing", &spare.path, e))?;
             }
         }
-        Ok(Self { fs, dir, inner: Mutex::new(inner), changed: Condvar::new() })
+        let (short, stalled) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { fs, dir, reserve, inner: Mutex::new(inner), changed: Condvar::new(), short, stalled })
+    }
+
+    /// Whether the disk has no room for what should be prepared.
+    pub(crate) fn is_short(&self) -> bool {
+        self.short.load(Ordering::Relaxed) || self.is_stalled()
+    }
+
+    /// Whether the committer waits for room.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    fn note_short(&self, short: bool) {
+        if self.short.swap(short, Ordering::Relaxed) == short {
+            return;
+        }
+        if short {
+            tracing::warn!(folder = %self.dir.display(), "the disk is full: publishers wait until there is room again");
+        } else {
+            tracing::info!(folder = %self.dir.display(), "the disk has room again");
+        }
+    }
+
+    /// Waits a moment because a write found the disk full; false when nobody can wait any more.
+    pub(crate) fn wait_for_room(&self) -> bool {
+        if !self.stalled.swap(true, Ordering::Relaxed) {
+            tracing::warn!(folder = %self.dir.display(), "the disk is full: everything that writes waits until there is room");
+        }
+        let inner = lock(&self.inner);
+        if inner.in_haste || inner.stopped {
+            return false;
+        }
+        let inner = self.changed.wait_timeout(inner, AGAIN).unwrap_or_else(PoisonError::into_inner).0;
+        !inner.in_haste && !inner.stopped
+    }
+
+    /// The write that waited went through.
+    pub(crate) fn found_room(&self) {
+        self.stalled.store(false, Ordering::Relaxed);
+    }
+
+    /// From now on a full disk is an error for whoever waits.
+    pub(crate) fn hurry(&self) {
+        lock(&self.inner).in_haste = true;
+        self.changed.notify_all();
     }
 
     fn path(&self, inner: &mut Inner) -> PathBuf {
@@ -85,27 +159,37 @@ impl Spares {
         }
     }
 
-    /// A file, waiting until one of this size is made if none is ready.
+    /// A file, waiting until one of this size is made if none is ready. When the disk is full it is the reserve, and then
+    /// this waits until there is room.
     pub(crate) fn take(&self, capacity: u64) -> Result<Spare, LogError> {
         let mut inner = lock(&self.inner);
         // An earlier failure may be over; only one that happens from now on counts.
         inner.failed = None;
-        loop {
+        let taken = loop {
             if let Some(spare) = inner.ready.pop() {
-                return Ok(spare);
+                break Ok(spare);
             }
-            if let Some(error) = inner.failed.take() {
-                return Err(error);
+            match inner.failed.take() {
+                Some(LogError::Full { .. }) if inner.reserve.is_some() => {
+                    if let Some(spare) = inner.reserve.take() {
+                        break Ok(spare);
+                    }
+                }
+                Some(LogError::Full { .. }) if !inner.in_haste => self.stalled.store(true, Ordering::Relaxed),
+                Some(error) => break Err(error),
+                None => {}
             }
             if inner.stopped {
-                return Err(LogError::Stopped { thread: "prepare" });
+                break Err(LogError::Stopped { thread: "prepare" });
             }
             if inner.wanted.is_none() {
                 inner.wanted = Some(capacity);
                 self.changed.notify_all();
             }
             inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
+        self.stalled.store(false, Ordering::Relaxed);
+        taken
     }
 
     /// Makes a file now, of the given size, without waiting for the thread.
@@ -122,6 +206,7 @@ impl Spares {
                 let spare = self.path(&mut inner);
                 self.fs.rename(path, &spare).map_err(|e| LogError::io("renaming", path, e))?;
                 inner.ready.push(Spare { path: spare, file, capacity });
+                inner.wanted = None;
                 self.changed.notify_all();
                 Ok(())
             }
@@ -129,28 +214,64 @@ impl Spares {
         }
     }
 
-    /// The thread: makes files as they are wanted, until [`Self::stop`].
+    /// The thread: makes files as they are wanted, and the reserve when there is time, until [`Self::stop`].
     pub(crate) fn run(&self) {
         let mut inner = lock(&self.inner);
         loop {
             if inner.stopped {
                 return;
             }
-            let Some(capacity) = inner.wanted else {
-                inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-                continue;
+            let (for_reserve, capacity) = match inner.wanted {
+                Some(capacity) => (false, capacity),
+                None if inner.reserve.is_none() => (true, self.reserve),
+                None => {
+                    self.note_short(false);
+                    inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                    continue;
+                }
             };
             let path = self.path(&mut inner);
             drop(inner);
             let made = self.make(path, capacity);
             inner = lock(&self.inner);
-            inner.wanted = None;
             match made {
-                Ok(spare) => inner.ready.push(spare),
-                Err(error) => inner.failed = Some(error),
+                Ok(spare) if for_reserve => inner.reserve = Some(spare),
+                Ok(spare) => {
+                    inner.wanted = None;
+                    inner.ready.push(spare);
+                }
+                Err(error) => inner = self.not_made(inner, error, for_reserve),
             }
             self.changed.notify_all();
         }
+    }
+
+    /// Tells whoever waits why there is no file, and lets some time pass before the next try.
+    fn not_made<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        error: LogError,
+        for_reserve: bool,
+    ) -> MutexGuard<'a, Inner> {
+        let full = matches!(error, LogError::Full { .. });
+        if full {
+            self.note_short(true);
+        } else if for_reserve {
+            tracing::warn!(%error, "the reserve for a full disk cannot be made; it is tried again");
+        } else {
+            inner.wanted = None;
+        }
+        if !for_reserve {
+            inner.failed = Some(error);
+            self.changed.notify_all();
+        }
+        if !full && !for_reserve {
+            return inner;
+        }
+        // Whoever wants a file or the end meanwhile does not wait for this.
+        let (wanted, hasty) = (inner.wanted, inner.in_haste);
+        let unchanged = |inner: &mut Inner| inner.wanted == wanted && inner.in_haste == hasty && !inner.stopped;
+        self.changed.wait_timeout_while(inner, AGAIN, unchanged).unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Ends the thread; whoever waits for a file gets an error.

@@ -187,7 +187,8 @@ impl Publisher {
         if self.no_room.load(Ordering::Acquire) {
             let limit = if self.engine.capabilities().durable { "limits.disk-bytes" } else { "limits.memory-bytes" };
             return Some(format!(
-                "the space for events is nearly used up, or the disk is slow ({limit}); dead letters and slow services keep it"
+                "the space for events is nearly used up ({limit}; dead letters and slow services keep it), or the disk is \
+                 full or slow"
             ));
         }
         None

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use busway_log::{Durability, Fs, Log, LogError, LogOptions, State, SubChange};
+use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange};
 use busway_types::{
     Clock, Event, EventId, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement, StartAt,
     SubId, SubscriptionSpec, SubscriptionState, Timestamp,
@@ -321,13 +321,19 @@ impl Engine for Embedded {
             Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
             None => (self.shared.kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
         };
-        if used >= allowed / 10 * 9 {
+        let of_limit = if used >= allowed / 10 * 9 {
             Room::NoTransactions
         } else if used >= allowed / 10 * 8 {
             Room::NoPublishers
         } else {
             Room::Enough
-        }
+        };
+        let of_disk = match self.shared.log.as_ref().map_or(Space::Enough, Log::space) {
+            Space::Enough => Room::Enough,
+            Space::Low => Room::NoPublishers,
+            Space::Last => Room::NoTransactions,
+        };
+        of_limit.max(of_disk)
     }
 
     fn subscribe(

@@ -136,12 +136,53 @@ fn after_a_failure_everybody_is_told_its_cause() {
     let engine = on(&fs, Limits::default());
     let publish = || runtime().block_on(engine.publish(vec![event(1, &Bytes::from_static(b"x"))]));
     publish().expect("the disk is sound");
-    fs.fail_writes_after(0, std::io::ErrorKind::StorageFull);
-    let told = publish().expect_err("the disk is full").to_string();
-    let space = |text: &str| text.contains("space") || text.contains("full");
-    assert!(space(&told), "{told}");
+    fs.fail_writes_after(0, std::io::ErrorKind::Other);
+    let told = publish().expect_err("the disk fails").to_string();
+    let check = |text: &str| text.contains("check the disk");
+    assert!(check(&told), "{told}");
     for error in [publish().map(drop), engine.tick(NOW).map(drop), engine.fetch(0, &[0]).map(drop), engine.close()] {
         let error = error.expect_err("nothing is taken after a failure");
-        assert!(matches!(&error, EngineError::Failed(why) if space(why)), "{error}");
+        assert!(matches!(&error, EngineError::Failed(why) if check(why)), "{error}");
     }
+}
+
+#[test]
+fn a_full_disk_stops_publishers_then_transactions_and_ends_when_there_is_room() {
+    let fs = MemFs::new();
+    let engine = on(&fs, Limits::default());
+    let publish = |kib: usize| {
+        let data = Bytes::from(vec![7; kib * 1024]);
+        runtime().block_on(engine.publish(vec![event(1, &data)])).expect("published");
+    };
+    let wait_for = |room: Room| {
+        let found = (0..1_000).any(|_| {
+            std::thread::sleep(Duration::from_millis(5));
+            engine.room() == room
+        });
+        assert!(found, "{room:?} was expected, not {:?}", engine.room());
+    };
+    // The first segment and the reserve are there, and there is no room for more.
+    let prepared = |fs: &MemFs| fs.files().values().filter(|size| **size >= 4 << 20).count();
+    assert!((0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        prepared(&fs) == 2
+    }));
+    fs.set_capacity(Some(9 << 20));
+    assert_eq!(engine.room(), Room::Enough);
+    for _ in 0..3 {
+        publish(900);
+    }
+    wait_for(Room::NoPublishers);
+    publish(900);
+    wait_for(Room::NoTransactions);
+    // What is still written then goes on into the reserve.
+    for _ in 0..200 {
+        publish(1);
+    }
+    publish(900);
+    fs.set_capacity(None);
+    wait_for(Room::Enough);
+    publish(900);
+    engine.close().expect("closes");
+    assert_eq!(on(&fs, Limits::default()).status().head, 206);
 }

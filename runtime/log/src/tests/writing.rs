@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::*;
+use crate::Space;
 
 fn bare(seq: u64) -> Txn {
     Txn { seq, first_offset: seq - 1, events: vec![Arc::new(event(seq, 100))], ..Txn::default() }
@@ -40,33 +41,91 @@ fn a_failed_sync_is_not_tried_again_and_everything_after_it_is_refused() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_what_was_acknowledged_before_stays() {
+fn a_write_that_found_the_disk_full_waits_for_room_and_goes_through() {
     let fs = MemFs::new();
     let (log, _) = open(&fs, small(Durability::Sync));
     commit(&log, bare(1)).expect("commits");
+    log.settle_upkeep();
     fs.fail_writes_after(0, ErrorKind::StorageFull);
-    let error = commit(&log, bare(2)).expect_err("full");
-    assert_eq!(
-        error.to_string(),
-        "no space left while writing /data/bus/00000000000000000001.seg; free some space on that disk and start again"
-    );
+    let acked = Acked::default();
+    submit(&log, bare(2), &acked);
+    wait_until("it waits", || log.space() == Space::Last);
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(lock(&acked).is_empty() && log.failure().is_none(), "nothing is acknowledged, nothing has failed");
+    fs.fail_writes_after(u64::MAX, ErrorKind::StorageFull);
+    log.flush().expect("there is room again");
+    assert!(lock(&acked)[0].1.is_ok());
+    wait_until("it is over", || log.space() == Space::Enough);
     drop(log);
-    let (_, recovered) = open(&fs.killed(), small(Durability::Sync));
-    assert_eq!(recovered.state.next_seq, 2);
+    let (_, recovered) = open(&fs.crash(&mut SplitMix(4)), small(Durability::Sync));
+    assert_eq!(recovered.state.next_seq, 3);
 }
 
 #[test]
-fn a_disk_without_room_for_the_next_segment_is_named() {
+fn a_full_disk_is_known_before_it_stops_anything_and_over_when_there_is_room() {
     let fs = MemFs::new();
     let (log, _) = open(&fs, small(Durability::Sync));
-    fs.set_capacity(Some(10_000));
-    let error = (1..).find_map(|seq| commit(&log, bare(seq)).err()).expect("full at last");
+    log.settle_upkeep();
+    wait_until("the reserve is there", || fs.files().values().filter(|size| **size >= 4096).count() == 2);
+    fs.set_capacity(Some(fs.files().values().sum::<usize>() as u64));
+    let mut seq = 0;
+    let mut write_while = |least: u64, space: &dyn Fn(Space) -> bool| {
+        let before = seq;
+        while space(log.space()) {
+            seq += 1;
+            commit(&log, bare(seq)).expect("commits");
+            if seq % 5 == 0 {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        assert!(seq >= before + least, "only {} fitted", seq - before);
+    };
+    // Everybody, then transactions, then what must fit.
+    write_while(5, &|space| space == Space::Enough);
+    write_while(3, &|space| space == Space::Low);
+    assert_eq!(log.space(), Space::Last);
+    let acked = Acked::default();
+    for i in 1..=200 {
+        let settlement = Some(SettleRecord { cursor: i, ..SettleRecord::of(SubId(0)) });
+        submit(&log, Txn { seq: seq + i, first_offset: seq, settlement, ..Txn::default() }, &acked);
+        if i < 30 {
+            wait_until("what must fit fits", || lock(&acked).len() as u64 == i);
+        }
+    }
+    assert!(lock(&acked).iter().all(|(_, result)| result.is_ok()) && log.failure().is_none());
+    fs.set_capacity(None);
+    log.flush().expect("there is room again");
+    assert_eq!(lock(&acked).len(), 200);
+    wait_until("it is over", || log.space() == Space::Enough);
+    log.close().expect("closes");
+    let (log, recovered) = open(&fs.crash(&mut SplitMix(5)), small(Durability::Sync));
+    assert_eq!((recovered.state.next_seq, log.written_offset()), (seq + 201, seq));
+}
+
+#[test]
+fn a_log_that_waits_for_room_can_be_closed_and_loses_nothing_acknowledged() {
+    let fs = MemFs::new();
+    let (log, _) = open(&fs, small(Durability::Sync));
+    fs.set_capacity(Some(1_000));
+    let acked = Acked::default();
+    (1..=500).for_each(|seq| submit(&log, bare(seq), &acked));
+    wait_until("it waits", || log.space() == Space::Last);
+    let error = log.close().expect_err("not all is written");
     assert!(matches!(error, LogError::Full { .. }), "{error}");
-    let written = log.written_offset();
+    assert_eq!(lock(&acked).len(), 500, "everybody is told");
+    let safe = lock(&acked).iter().filter(|(_, result)| result.is_ok()).count() as u64;
     drop(log);
     fs.set_capacity(None);
     let (log, _) = open(&fs.killed(), small(Durability::Sync));
-    assert!(read_all(&log, 0).len() as u64 >= written);
+    assert!(read_all(&log, 0).len() as u64 >= safe);
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let found = (0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        is_so()
+    });
+    assert!(found, "{what}");
 }
 
 #[test]
