@@ -19,13 +19,13 @@ fn sample(i: u64) -> Event {
         i if i % 10 == 3 => format!("rare.n{}", i / 10 % 50),
         _ => "common.topic".to_owned(),
     };
-    let causality = Causality {
+    let causality = Origin {
         cause: (i % 7 == 1).then(|| EventId::from_u128(u128::from(i / 7))),
         correlation: (i % 5 == 2).then(|| format!("c{}", i / 500).into()),
-        ..Causality::default()
+        ..Origin::default()
     };
     let time = Timestamp(1_000_000 + 10 * i - 300 * (i % 3));
-    Event { topic: topic.parse().expect("a topic"), time, causality, ..event(i, 100) }
+    Event { topic: topic.parse().expect("a topic"), time, causality: causality.into(), ..event(i, 100) }
 }
 
 /// A log of [`COUNT`] events, a few in each transaction, with footers on all full segments.
