@@ -80,6 +80,37 @@ pub(crate) async fn kv_rmw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+pub(crate) async fn kv_list() {
+    let settings = format!("{TWO_THREADS}subscribe = [\"public.kv-list\"]\nconfig = {{ hold-ms = \"1\" }}\n");
+    let app = App::new().service("list", programs::KV_LIST, &settings);
+    let bus = app.run().await;
+    for _ in 0..4 {
+        bus.publish((0..50).map(|_| event("public.kv-list", "x")).collect()).await;
+    }
+    bus.idle().await;
+    let list = bus.service("list").await;
+    assert_eq!((list.acked, list.dead_lettered, list.retried), (200, 0, 0), "a conflict costs no attempt");
+    for number in 0..200 {
+        let key = format!("item.{number:04}");
+        assert_eq!(bus.kv("list", &key).await.as_deref(), Some("x"), "{key}: each conflict was seen and run again");
+    }
+    assert_eq!(bus.kv("list", "item.0200").await, None);
+    assert_eq!(bus.kv("list", "last").await.as_deref(), Some("199"));
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+pub(crate) async fn kv_task() {
+    let (_app, bus) = alone(programs::KV_TASK, "task").await;
+    bus.until("the task has ended", |status| status.services[0].state.as_str() == "finished").await;
+    let task = bus.service("task").await;
+    assert_eq!(task.reason, None);
+    assert_eq!(bus.kv("task", "leader").await.as_deref(), Some("third"));
+    assert_eq!(bus.kv("task", "listed").await.as_deref(), Some("600"));
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 pub(crate) async fn order() {
     let app = App::new().service("order", programs::ORDER, &format!("{TWO_THREADS}publish = [\"public.>\"]\n"));
     let bus = app.run().await;

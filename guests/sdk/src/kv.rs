@@ -40,6 +40,115 @@ pub fn set(key: &str, value: &[u8]) -> Result<(), Error> {
     Ok(key_value::set(key, value)?)
 }
 
+/// A value and its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Versioned {
+    /// The value.
+    pub value: Vec<u8>,
+    /// Tells this value of the key from all others. Only good inside the delivery or task that read it.
+    pub version: u64,
+}
+
+/// The value of a key with its version, for [`set_if`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), busway_guest::kv::Error> {
+/// let version = busway_guest::kv::get_versioned("leader")?.map(|found| found.version);
+/// # Ok(()) }
+/// ```
+pub fn get_versioned(key: &str) -> Result<Option<Versioned>, Error> {
+    let found = key_value::get_versioned(key)?;
+    Ok(found.map(|key_value::Versioned { value, version }| Versioned { value, version }))
+}
+
+/// Sets a key if its version is the expected one; none expects that the key is absent. Otherwise nothing is changed, and
+/// the error is [`Error::Conflict`].
+///
+/// Tasks need it to change what others change too. Handlers may use [`get`] and [`set`] instead: what they read is checked
+/// when they are acknowledged.
+///
+/// ```no_run
+/// use busway_guest::kv::{self, Error};
+///
+/// # fn main() -> Result<(), Error> {
+/// match kv::set_if("leader", b"me", None) {
+///     Ok(()) => println!("nobody was there"),
+///     Err(Error::Conflict(_)) => println!("somebody else was faster"),
+///     Err(error) => return Err(error),
+/// }
+/// # Ok(()) }
+/// ```
+pub fn set_if(key: &str, value: &[u8], expected: Option<u64>) -> Result<(), Error> {
+    Ok(key_value::set_if(key, value, expected)?)
+}
+
+/// A part of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Keys, ascending by their bytes.
+    pub keys: Vec<String>,
+    /// Pass this as `after` to go on; none when there are no more keys.
+    pub next: Option<String>,
+}
+
+/// The keys that begin with a prefix, after a given key, at most `limit` of them (1 to 1,000; others are taken for the
+/// nearest).
+///
+/// In a handler this counts as reading which keys there are in the listed part of the namespace: when another delivery adds
+/// or removes one there, this one is run again. At most 10,000 keys in one delivery.
+///
+/// ```no_run
+/// # fn main() -> Result<(), busway_guest::kv::Error> {
+/// let first = busway_guest::kv::list_keys("basket.", None, 100)?;
+/// let second = busway_guest::kv::list_keys("basket.", first.next.as_deref(), 100)?;
+/// # Ok(()) }
+/// ```
+pub fn list_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, Error> {
+    let key_value::Page { keys, next } = key_value::list_keys(prefix, after, limit)?;
+    Ok(Page { keys, next })
+}
+
+/// All keys that begin with a prefix, ascending, read in pages as they are needed; see [`list_keys`].
+///
+/// ```no_run
+/// # fn main() -> Result<(), busway_guest::kv::Error> {
+/// for key in busway_guest::kv::keys("basket.") {
+///     println!("{}", key?);
+/// }
+/// # Ok(()) }
+/// ```
+pub fn keys(prefix: &str) -> Keys<'_> {
+    Keys { prefix, page: Vec::new().into_iter(), next: Some(None) }
+}
+
+/// An iterator over keys; see [`keys`].
+#[derive(Clone, Debug)]
+pub struct Keys<'a> {
+    prefix: &'a str,
+    page: std::vec::IntoIter<String>,
+    /// After which key the next page begins; none when there is none.
+    next: Option<Option<String>>,
+}
+
+impl Iterator for Keys<'_> {
+    type Item = Result<String, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(key) = self.page.next() {
+                return Some(Ok(key));
+            }
+            match list_keys(self.prefix, self.next.take()?.as_deref(), 256) {
+                Ok(Page { keys, next }) => {
+                    self.page = keys.into_iter();
+                    self.next = next.map(Some);
+                }
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
 /// Removes a key. Removing what is not there is no error.
 ///
 /// ```no_run
@@ -96,7 +205,7 @@ pub fn set_json<T: serde::Serialize + ?Sized>(key: &str, value: &T) -> Result<()
 
 /// Why an operation was refused; the text says what to change.
 ///
-/// In a handler `?` makes it a retry when there was no room and a rejection otherwise.
+/// In a handler `?` makes it a retry when there was no room or a conflict, and a rejection otherwise.
 ///
 /// ```
 /// use busway_guest::kv::Error;
@@ -114,6 +223,8 @@ pub enum Error {
     Invalid(String),
     /// The bus cannot take writes now. Trying again later may help.
     Overloaded(String),
+    /// [`set_if`]: the key has another version than the expected one. Read it again.
+    Conflict(String),
 }
 
 impl Error {
@@ -124,7 +235,7 @@ impl Error {
     /// assert!(!Error::TooLarge("1 MiB at most".into()).is_retryable());
     /// ```
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Overloaded(_))
+        matches!(self, Self::Overloaded(_) | Self::Conflict(_))
     }
 }
 
@@ -135,6 +246,7 @@ impl std::fmt::Display for Error {
             Self::TooLarge(reason) => ("too large", reason),
             Self::Invalid(reason) => ("invalid", reason),
             Self::Overloaded(reason) => ("overloaded", reason),
+            Self::Conflict(reason) => ("conflict", reason),
         };
         write!(f, "key-value, {what}: {reason}")
     }
@@ -149,6 +261,7 @@ impl From<key_value::Error> for Error {
             key_value::Error::TooLarge(reason) => Self::TooLarge(reason),
             key_value::Error::Invalid(reason) => Self::Invalid(reason),
             key_value::Error::Overloaded(reason) => Self::Overloaded(reason),
+            key_value::Error::Conflict(reason) => Self::Conflict(reason),
         }
     }
 }

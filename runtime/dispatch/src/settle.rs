@@ -58,7 +58,7 @@ struct Pass {
 }
 
 fn reads(effects: Option<&Effects>) -> bool {
-    effects.is_some_and(|effects| !effects.reads.is_empty())
+    effects.is_some_and(Effects::may_conflict)
 }
 
 fn count(groups: &mut Vec<(u64, u32)>, group: u64) {

@@ -20,14 +20,13 @@
 //!
 //! An engine MUST NOT decide about redelivery, order or dead letters: the dispatcher does, the same for every engine.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use busway_types::{
-    Batch, Event, EventId, KvVersion, Logged, Offset, Pattern, Receipt, ServiceName, Settlement, SubId,
-    SubscriptionSpec, SubscriptionState, Timestamp,
+    Batch, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Pattern, Receipt, ServiceName, Settlement,
+    SubId, SubscriptionSpec, SubscriptionState, Timestamp,
 };
 use bytes::Bytes;
 
@@ -130,6 +129,20 @@ pub struct ReadResult {
     pub next: Offset,
 }
 
+/// Which entries of a service's key-value are meant.
+#[derive(Clone, Copy, Debug)]
+pub struct KvSelect<'a> {
+    /// Keys that begin with this.
+    pub prefix: &'a str,
+    /// Only keys after this one.
+    pub after: Option<&'a str>,
+    /// At most this many.
+    pub limit: usize,
+}
+
+/// Entries of key-value by key, ascending, and whether there are more.
+pub type KvEntries = (Vec<(Box<str>, Bytes)>, bool);
+
 /// A queue engine.
 pub trait Engine: Send + Sync {
     /// What it can do.
@@ -178,16 +191,25 @@ pub trait Engine: Send + Sync {
     fn subscriptions(&self) -> Vec<KnownSubscription>;
 
     /// A committed key-value entry of a service and its version (0 when absent).
-    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion);
+    fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), EngineError>;
+
+    /// Committed keys of a service, ascending: as many as asked for, or all that there are.
+    fn kv_keys(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<Vec<Box<str>>, EngineError>;
+
+    /// Committed entries of a service by key, ascending, and whether there are more; ends early when they are large.
+    fn kv_entries(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<KvEntries, EngineError>;
 
     /// Bytes of keys and values that a service has stored.
     fn kv_bytes(&self, service: &ServiceName) -> usize;
 
-    /// Every committed entry of a service, for tests and `status`.
-    fn kv_dump(&self, service: &ServiceName) -> BTreeMap<String, Bytes>;
-
-    /// Writes key-value outside of a delivery (tasks); answers when it is safe.
-    fn kv_write(&self, service: &ServiceName, writes: Vec<busway_types::KvWrite>) -> Answer<Result<(), EngineError>>;
+    /// Writes key-value outside of a delivery (tasks), if all of `reads` holds, and answers when it is safe; otherwise
+    /// nothing is written and the answer is [`EngineError::Conflict`].
+    fn kv_write(
+        &self,
+        service: &ServiceName,
+        reads: Vec<KvRead>,
+        writes: Vec<KvWrite>,
+    ) -> Answer<Result<(), EngineError>>;
 
     /// Every event below this offset is as safe as the durability promises. Nothing at or above it may leave the process.
     fn safe_head(&self) -> Offset;
@@ -226,6 +248,9 @@ pub enum EngineError {
     /// No room now; trying again later may help.
     #[error("{0}")]
     Overloaded(String),
+    /// What had to hold for a write to key-value does not hold: read again.
+    #[error("{0}")]
+    Conflict(String),
     /// The caller does not own the partition any more: drop what is in flight.
     #[error("this node no longer owns partition {partition} (epoch {epoch} is stale)")]
     Stale {

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use busway_types::{
     Attempt, Batch, Draft, Effects, Event, EventId, Key, KvRead, KvWrite, Limits, Logged, Offset, Ordering, Parked,
-    RetryPolicy, Settle, Settlement, StartAt, SubId, SubscriptionSpec, Timestamp, Verdict,
+    RetryPolicy, ServiceName, Settle, Settlement, StartAt, SubId, SubscriptionSpec, Timestamp, Verdict,
 };
 use bytes::Bytes;
 
-use crate::{Engine, EngineError, Epoch, Partition, Settled, Sink};
+use crate::{Engine, EngineError, Epoch, KvSelect, Partition, Settled, Sink};
 
 /// Gives engines to test.
 pub trait Fixture {
@@ -113,6 +113,15 @@ impl Bench {
         known.expect("a known subscription").state
     }
 
+    fn value(&self, service: &ServiceName, key: &str) -> Option<Bytes> {
+        self.engine.kv_get(service, key).expect("read").0
+    }
+
+    fn keys(&self, service: &ServiceName, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+        let keys = self.engine.kv_keys(service, &KvSelect { prefix, after, limit }).expect("listed");
+        keys.into_iter().map(String::from).collect()
+    }
+
     fn offsets(&self) -> Vec<Offset> {
         lock(&self.seen.events).iter().map(|logged| logged.offset).collect()
     }
@@ -200,4 +209,6 @@ pub fn run(fixture: &dyn Fixture) {
     effects::leaves_out_what_read_something_old(fixture);
     effects::leaves_out_what_read_a_sum_over_something_old(fixture);
     effects::writes_outside_of_deliveries(fixture);
+    effects::leaves_out_what_listed_other_keys(fixture);
+    effects::writes_from_outside_only_over_the_expected(fixture);
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use busway_types::{Draft, Event, EventId, KvVersion, KvWrite, ServiceName};
+use busway_types::{Draft, Event, EventId, KvRead, KvVersion, KvWrite, ServiceName};
 use bytes::Bytes;
 
 /// The bus as a lane sees it.
@@ -19,14 +19,26 @@ pub trait Bus: Send + Sync {
     /// a bounded time.
     fn publish_blocking(&self, service: &ServiceName, drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal>;
 
-    /// A committed key-value entry of the service and its version (0 when absent). Does not wait.
-    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion);
+    /// A committed key-value entry of the service and its version (0 when absent). Waits for the disk at most.
+    fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal>;
+
+    /// Committed keys of the service that begin with `prefix`, after a key, ascending: `limit` of them, or all that there
+    /// are. Waits for the disk at most.
+    fn kv_keys(
+        &self,
+        service: &ServiceName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Box<str>>, Refusal>;
 
     /// Bytes of keys and values that the service has stored. Does not wait.
     fn kv_bytes(&self, service: &ServiceName) -> usize;
 
-    /// Writes key-value outside of a delivery and returns when it is durable. May wait, for a bounded time.
-    fn kv_write_blocking(&self, service: &ServiceName, writes: Vec<KvWrite>) -> Result<(), Refusal>;
+    /// Writes key-value outside of a delivery, if all of `reads` still holds, and returns when it is durable. May wait, for
+    /// a bounded time.
+    fn kv_write_blocking(&self, service: &ServiceName, reads: Vec<KvRead>, writes: Vec<KvWrite>)
+    -> Result<(), Refusal>;
 
     /// Takes a line that the service logged or wrote to stdout (info) or stderr (warn). Goes to `tracing` unless the
     /// embedder wants it elsewhere.
@@ -53,15 +65,19 @@ impl Bus for NoBus {
         Err(Refusal::Denied("nothing can be published here".into()))
     }
 
-    fn kv_get(&self, _: &ServiceName, _: &str) -> (Option<Bytes>, KvVersion) {
-        (None, 0)
+    fn kv_get(&self, _: &ServiceName, _: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {
+        Ok((None, 0))
+    }
+
+    fn kv_keys(&self, _: &ServiceName, _: &str, _: Option<&str>, _: usize) -> Result<Vec<Box<str>>, Refusal> {
+        Ok(Vec::new())
     }
 
     fn kv_bytes(&self, _: &ServiceName) -> usize {
         0
     }
 
-    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
+    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvRead>, _: Vec<KvWrite>) -> Result<(), Refusal> {
         Err(Refusal::Denied("nothing can be written here".into()))
     }
 }
@@ -81,6 +97,9 @@ pub enum Refusal {
     /// Malformed.
     #[error("{0}")]
     Invalid(String),
+    /// Something that was read and had to hold does not hold any more.
+    #[error("{0}")]
+    Conflict(String),
 }
 
 impl Refusal {

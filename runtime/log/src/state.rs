@@ -12,6 +12,7 @@
 //! It decides nothing: what is parked until when, or given up, is in the transaction.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use busway_types::{
@@ -74,7 +75,7 @@ pub struct Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvSpace {
     /// The entries.
-    pub entries: FxHashMap<Box<str>, KvEntry>,
+    pub entries: BTreeMap<Box<str>, KvEntry>,
     /// Bytes of all keys and values.
     pub bytes: usize,
 }
@@ -190,6 +191,23 @@ impl State {
             Some(entry) => (Some(&entry.value), entry.version),
             None => (None, 0),
         }
+    }
+
+    /// The entries of a service whose keys begin with `prefix`, after a key, ascending.
+    pub fn kv_range<'a>(
+        &'a self,
+        service: &ServiceName,
+        prefix: &'a str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = (&'a str, &'a KvEntry)> {
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let space = self.kv.get(service);
+        let range = space.map(|space| space.entries.range::<str, _>((from, Bound::Unbounded)));
+        let keys = range.into_iter().flatten().map(|(key, entry)| (&**key, entry));
+        keys.take_while(move |(key, _)| key.starts_with(prefix))
     }
 
     /// Bytes of a service's keys and values.

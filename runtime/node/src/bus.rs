@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
-use busway_engine::Engine;
+use busway_engine::{Engine, EngineError, KvSelect};
 use busway_host::{Bus, Refusal};
-use busway_types::{Clock, Draft, Entropy, Event, EventId, KvVersion, KvWrite, Limits, ServiceName, SplitMix, Topic};
+use busway_types::{
+    Clock, Draft, Entropy, Event, EventId, KvRead, KvVersion, KvWrite, Limits, ServiceName, SplitMix, Topic,
+};
 use bytes::Bytes;
 use std::sync::{Mutex, PoisonError};
 use tokio::runtime::Handle;
@@ -67,16 +69,37 @@ impl Bus for ServiceBus {
         Ok(receipts.into_iter().map(|receipt| receipt.id).collect())
     }
 
-    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion) {
-        self.engine.kv_get(service, key)
+    fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {
+        self.engine.kv_get(service, key).map_err(refusal)
+    }
+
+    fn kv_keys(
+        &self,
+        service: &ServiceName,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Box<str>>, Refusal> {
+        self.engine.kv_keys(service, &KvSelect { prefix, after, limit }).map_err(refusal)
     }
 
     fn kv_bytes(&self, service: &ServiceName) -> usize {
         self.engine.kv_bytes(service)
     }
 
-    fn kv_write_blocking(&self, service: &ServiceName, writes: Vec<KvWrite>) -> Result<(), Refusal> {
-        let written = self.runtime.block_on(self.engine.kv_write(service, writes));
-        written.map_err(|error| Refusal::Overloaded(error.to_string()))
+    fn kv_write_blocking(
+        &self,
+        service: &ServiceName,
+        reads: Vec<KvRead>,
+        writes: Vec<KvWrite>,
+    ) -> Result<(), Refusal> {
+        self.runtime.block_on(self.engine.kv_write(service, reads, writes)).map_err(refusal)
+    }
+}
+
+fn refusal(error: EngineError) -> Refusal {
+    match error {
+        EngineError::Conflict(reason) => Refusal::Conflict(reason),
+        error => Refusal::Overloaded(error.to_string()),
     }
 }

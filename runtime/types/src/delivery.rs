@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Attempt, DeadReason, Event, KvRead, KvWrite, Logged, Offset, Ordering, Parked, SubId, Timestamp};
+use crate::{Attempt, DeadReason, Event, KvRead, KvScan, KvWrite, Logged, Offset, Ordering, Parked, SubId, Timestamp};
 
 /// One attempt to give one event to one subscription.
 #[derive(Clone, Debug)]
@@ -71,6 +71,8 @@ pub enum Outcome {
 pub struct Effects {
     /// What it read from key-value and must still be so.
     pub reads: Vec<KvRead>,
+    /// Which keys it found there, and must still be so.
+    pub scans: Vec<KvScan>,
     /// What it changes in key-value, in order.
     pub writes: Vec<KvWrite>,
     /// What it publishes, in order.
@@ -80,7 +82,12 @@ pub struct Effects {
 impl Effects {
     /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
-        self.reads.is_empty() && self.writes.is_empty() && self.publishes.is_empty()
+        !self.may_conflict() && self.writes.is_empty() && self.publishes.is_empty()
+    }
+
+    /// Whether it rests on something that may have changed by the time of its commit.
+    pub fn may_conflict(&self) -> bool {
+        !self.reads.is_empty() || !self.scans.is_empty()
     }
 }
 

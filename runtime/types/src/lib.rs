@@ -26,7 +26,7 @@ pub use limits::Limits;
 pub use name::{InvalidName, ServiceName};
 pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
 pub use subscription::{
-    Attempt, DeadLetter, DeadReason, KvRead, KvVersion, KvWrite, Ordering, Parked, RetryPolicy, StartAt, SubId,
+    Attempt, DeadLetter, DeadReason, KvRead, KvScan, KvVersion, KvWrite, Ordering, Parked, RetryPolicy, StartAt, SubId,
     SubscriptionSpec, SubscriptionState,
 };
 pub use topic::{InvalidPattern, InvalidTopic, Pattern, Topic};

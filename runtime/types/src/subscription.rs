@@ -2,6 +2,7 @@
 //!
 //! Role: the values that the dispatcher decides on and that the log keeps. No behaviour beyond defaults.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,6 +161,42 @@ pub struct KvRead {
     /// Whether an earlier delivery in the same report wrote it, which then must have taken effect. A lane forgets what its
     /// chunk wrote whenever it sends a part of the report.
     pub own: bool,
+}
+
+/// A listing of keys that a delivery rests on: which keys there were in a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvScan {
+    /// Keys that begin with this.
+    pub prefix: Box<str>,
+    /// Only keys after this one.
+    pub after: Option<Box<str>>,
+    /// Only keys up to and with this one.
+    pub until: Option<Box<str>>,
+    /// How many committed keys there were in the range.
+    pub count: usize,
+    /// [`KvScan::digest_of`] the committed keys in the range.
+    pub digest: u64,
+    /// Keys in the range that earlier deliveries in the same report wrote, ascending: these, and no others, must have taken
+    /// effect.
+    pub own: Vec<Box<str>>,
+}
+
+impl KvScan {
+    /// Whether a key is in the range.
+    pub fn covers(&self, key: &str) -> bool {
+        key.starts_with(&*self.prefix)
+            && self.after.as_deref().is_none_or(|after| key > after)
+            && self.until.as_deref().is_none_or(|until| key <= until)
+    }
+
+    /// What stands for a list of keys. Lists that differ have the same only by an accident that harms nobody else.
+    pub fn digest_of<'a>(keys: impl IntoIterator<Item = &'a str>) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        for key in keys {
+            key.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 /// One change to key-value.

@@ -73,7 +73,7 @@ impl Durable {
         let mut groups = BTreeSet::new();
         let mut random = random;
         for settle in settles {
-            let reads = matches!(&settle.verdict, Verdict::Acked(Some(effects)) if !effects.reads.is_empty());
+            let reads = matches!(&settle.verdict, Verdict::Acked(Some(effects)) if effects.may_conflict());
             let void = settle.group.is_some_and(|group| groups.contains(&group));
             let conflict = reads && random.as_mut().is_some_and(|random| random.next_u64().is_multiple_of(3));
             if void || conflict {

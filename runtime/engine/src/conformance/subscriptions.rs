@@ -93,7 +93,7 @@ pub(super) fn survives_being_closed(fixture: &dyn Fixture) {
     let bench = Bench::new(fixture.reopen().expect("a durable engine can be opened again"));
     assert_eq!(bench.state(sub), before);
     let service = "s".parse().expect("a name");
-    assert_eq!(bench.engine.kv_get(&service, "k").0.as_deref(), Some(b"v".as_slice()));
+    assert_eq!(bench.value(&service, "k").as_deref(), Some(b"v".as_slice()));
     let request = ReadRequest { from: 0, patterns: Arc::from([]), max_events: 100, max_bytes: usize::MAX };
     let read = bench.engine.read(0, &request).expect("read");
     assert_eq!(read.events.iter().map(|l| (*l.event).clone()).collect::<Vec<_>>(), sent);

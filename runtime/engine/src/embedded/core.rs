@@ -13,9 +13,9 @@ use busway_types::{
     Batch, DeadLetter, Effects, Event, KvRead, KvWrite, Limits, Offset, Parked, Receipt, ServiceName, Settlement,
     Timestamp, Verdict,
 };
-use rustc_hash::FxHashSet;
 
 use super::kept::Kept;
+use super::kv::{self, ConflictGuard};
 use super::recent::Recent;
 use crate::EngineError;
 
@@ -184,7 +184,7 @@ impl Core {
                 Verdict::Acked(effects) => {
                     record.acked.push(offset);
                     if let Some(effects) = effects {
-                        let Effects { reads: _, writes, publishes } = *effects;
+                        let Effects { reads: _, scans: _, writes, publishes } = *effects;
                         txn.kv.extend(writes.into_iter().map(|op| KvRecord { service: service.clone(), op }));
                         for event in publishes {
                             self.place(&mut txn, event, now);
@@ -219,45 +219,13 @@ impl Core {
         }
     }
 
-    /// The transaction of writes from outside a delivery.
-    pub(super) fn write(&mut self, service: &ServiceName, writes: Vec<KvWrite>) -> Sequenced {
+    /// The transaction of writes from outside a delivery; none when something of `reads` does not hold.
+    pub(super) fn write(&mut self, service: &ServiceName, reads: &[KvRead], writes: Vec<KvWrite>) -> Option<Sequenced> {
+        if !reads.iter().all(|read| kv::holds(&self.state, service, read)) {
+            return None;
+        }
         let mut txn = self.blank();
         txn.kv = writes.into_iter().map(|op| KvRecord { service: service.clone(), op }).collect();
-        self.sequence(txn)
-    }
-}
-
-/// Optimistic concurrency control within one settlement: a delivery takes effect only if all that it read is still so.
-#[derive(Default)]
-struct ConflictGuard {
-    conflicts: Vec<Offset>,
-    void_groups: FxHashSet<u64>,
-    written: FxHashSet<Box<str>>,
-}
-
-impl ConflictGuard {
-    fn is_void(&self, group: Option<u64>) -> bool {
-        group.is_some_and(|g| self.void_groups.contains(&g))
-    }
-
-    /// Whether a delivery with these effects may be committed; notes its writes if so and its conflict if not.
-    fn admits(
-        &mut self,
-        state: &State,
-        service: &ServiceName,
-        offset: Offset,
-        group: Option<u64>,
-        effects: &Effects,
-    ) -> bool {
-        let valid = |KvRead { key, version, own }: &KvRead| {
-            *own == self.written.contains(key) && version.is_none_or(|seen| state.kv_get(service, key).1 == seen)
-        };
-        if self.is_void(group) || !effects.reads.iter().all(valid) {
-            self.conflicts.push(offset);
-            self.void_groups.extend(group);
-            return false;
-        }
-        self.written.extend(effects.writes.iter().map(|write| Box::from(write.key())));
-        true
+        Some(self.sequence(txn))
     }
 }

@@ -13,11 +13,11 @@
 
 mod core;
 mod kept;
+mod kv;
 mod recent;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,16 +25,16 @@ use std::time::Duration;
 
 use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange};
 use busway_types::{
-    Clock, Event, EventId, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement, StartAt,
-    SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement,
+    StartAt, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::core::{Core, Sequenced};
 use crate::{
-    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, Partition, ReadRequest,
-    ReadResult, Room, Settled, Sink,
+    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, KvEntries, KvSelect, Partition,
+    ReadRequest, ReadResult, Room, Settled, Sink,
 };
 
 /// How long the position of a subscription without a service is kept.
@@ -479,29 +479,39 @@ impl Engine for Embedded {
         known.collect()
     }
 
-    fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion) {
+    fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), EngineError> {
         let core = self.shared.lock();
         let (value, version) = core.state.kv_get(service, key);
-        (value.cloned(), version)
+        Ok((value.cloned(), version))
+    }
+
+    fn kv_keys(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<Vec<Box<str>>, EngineError> {
+        Ok(kv::keys(&self.shared.lock().state, service, select))
+    }
+
+    fn kv_entries(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<KvEntries, EngineError> {
+        Ok(kv::entries(&self.shared.lock().state, service, select))
     }
 
     fn kv_bytes(&self, service: &ServiceName) -> usize {
         self.shared.lock().state.kv_bytes(service)
     }
 
-    fn kv_dump(&self, service: &ServiceName) -> BTreeMap<String, Bytes> {
-        let core = self.shared.lock();
-        let space = core.state.kv.get(service);
-        space.into_iter().flat_map(|s| &s.entries).map(|(key, entry)| (key.to_string(), entry.value.clone())).collect()
-    }
-
-    fn kv_write(&self, service: &ServiceName, writes: Vec<KvWrite>) -> Answer<Result<(), EngineError>> {
+    fn kv_write(
+        &self,
+        service: &ServiceName,
+        reads: Vec<KvRead>,
+        writes: Vec<KvWrite>,
+    ) -> Answer<Result<(), EngineError>> {
         if let Err(error) = self.shared.check(0, self.shared.epoch) {
             return Box::pin(std::future::ready(Err(error)));
         }
         let (done, safe) = oneshot::channel();
         let mut core = self.shared.lock();
-        let sequenced = core.write(service, writes);
+        let Some(sequenced) = core.write(service, &reads, writes) else {
+            let error = EngineError::Conflict("a key has another version than the expected one; read it again".into());
+            return Box::pin(std::future::ready(Err(error)));
+        };
         self.shared.hand_on(sequenced, Some(done));
         drop(core);
         Shared::answer((), safe)

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Origin, Report};
 
-use super::kv::{KvTransaction, Overlay};
+use super::kv::{KvTransaction, Left, Overlay};
 use super::limiter::{MemoryLimiter, mib};
 use super::{GuestState, Mode};
 use crate::capability::Refusal;
@@ -156,11 +156,11 @@ impl GuestState {
         }
         let mut none = Overlay::default();
         let overlay = self.chunk.as_mut().map_or(&mut none, |chunk| &mut chunk.overlay);
-        let (reads, writes, written_bytes) = std::mem::take(kv).commit(overlay);
+        let Left { reads, scans, writes, bytes } = std::mem::take(kv).commit(overlay);
         if let Some(chunk) = &mut self.chunk {
-            chunk.outbox_bytes = chunk.outbox_bytes.saturating_add(*published_bytes).saturating_add(written_bytes);
+            chunk.outbox_bytes = chunk.outbox_bytes.saturating_add(*published_bytes).saturating_add(bytes);
         }
-        let effects = Effects { reads, writes, publishes: std::mem::take(published) };
+        let effects = Effects { reads, scans, writes, publishes: std::mem::take(published) };
         (!effects.is_empty()).then(|| Box::new(effects))
     }
 

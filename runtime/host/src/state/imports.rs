@@ -18,7 +18,7 @@ impl From<Refusal> for Refused {
             Refusal::Overloaded(text) => Self::Overloaded(text),
             Refusal::Denied(text) => Self::Denied(text),
             Refusal::TooLarge(text) => Self::TooLarge(text),
-            Refusal::Invalid(text) => Self::Invalid(text),
+            Refusal::Invalid(text) | Refusal::Conflict(text) => Self::Invalid(text),
         }
     }
 }

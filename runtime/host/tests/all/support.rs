@@ -9,8 +9,8 @@ use busway_host::{
     TaskSettings,
 };
 use busway_types::{
-    Chunk, Delivery, DeliveryResult, Draft, Event, EventId, Key, KvVersion, KvWrite, Limits, Logged, Ordering, Outcome,
-    Report, ServiceName, SubId, Timestamp,
+    Chunk, Delivery, DeliveryResult, Draft, Event, EventId, Key, KvRead, KvVersion, KvWrite, Limits, Logged, Ordering,
+    Outcome, Report, ServiceName, SubId, Timestamp,
 };
 use bytes::Bytes;
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -84,15 +84,19 @@ impl Bus for TestBus {
         Ok(ids)
     }
 
-    fn kv_get(&self, _: &ServiceName, key: &str) -> (Option<Bytes>, KvVersion) {
-        self.kv.lock().unwrap().get(key).map_or((None, 0), |(value, version)| (Some(value.clone()), *version))
+    fn kv_get(&self, _: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {
+        Ok(self.kv.lock().unwrap().get(key).map_or((None, 0), |(value, version)| (Some(value.clone()), *version)))
+    }
+
+    fn kv_keys(&self, _: &ServiceName, _: &str, _: Option<&str>, _: usize) -> Result<Vec<Box<str>>, Refusal> {
+        Ok(Vec::new())
     }
 
     fn kv_bytes(&self, _: &ServiceName) -> usize {
         0
     }
 
-    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvWrite>) -> Result<(), Refusal> {
+    fn kv_write_blocking(&self, _: &ServiceName, _: Vec<KvRead>, _: Vec<KvWrite>) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -8,7 +8,7 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_engine::ReadRequest;
+use busway_engine::{KvSelect, ReadRequest};
 use busway_gateway::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvEntry, KvPage, KvQuery, PublishReply, PublishRequest,
     ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
@@ -187,12 +187,10 @@ impl AdminBackend for Admin {
         Box::pin(async move {
             let prefix = query.prefix.unwrap_or_default();
             let limit = query.limit.unwrap_or(KvQuery::LIMIT).min(KvQuery::LIMIT);
-            let all = self.inner.engine.kv_dump(&service);
-            let mut wanted = all
-                .into_iter()
-                .filter(|(key, _)| key.starts_with(&prefix) && query.after.as_ref().is_none_or(|after| key > after));
-            let entries = wanted.by_ref().take(limit).map(|(key, value)| KvEntry::new(key, &value)).collect();
-            Ok(KvPage { entries, more: wanted.next().is_some() })
+            let select = KvSelect { prefix: &prefix, after: query.after.as_deref(), limit };
+            let (entries, more) = self.inner.engine.kv_entries(&service, &select).map_err(failed)?;
+            let entries = entries.into_iter().map(|(key, value)| KvEntry::new(key.into(), &value)).collect();
+            Ok(KvPage { entries, more })
         })
     }
 
