@@ -88,8 +88,9 @@ fn print(verified: &Verified, output: &mut Output) -> Result<()> {
     }
     table.lines().into_iter().try_for_each(|line| output.line(line))?;
     for Problem { file, at, what, stored } in &verified.problems {
+        let is_index = file.extension().is_some_and(|extension| extension == "idx");
         let file = shown(&file.display().to_string());
-        let meaning = match (stored, file.ends_with(".idx")) {
+        let meaning = match (stored, is_index) {
             (_, true) => "only an index: it is built again at the next start",
             (true, _) => "this had been safely stored",
             (false, _) => "this had not been safely stored: an interrupted write",
