@@ -65,10 +65,15 @@ impl SliceHeader {
 /// Makes a checkpoint in the background whenever it is asked to; ends with the committer.
 pub(crate) fn run(mut state: State, feed: &Receiver<Feed>, shared: &Arc<Shared>) {
     while let Ok(what) = feed.recv() {
-        match what {
-            Feed::Written(txns) => txns.iter().for_each(|txn| state.apply(txn)),
-            Feed::Checkpoint => shared.offer_slices(slices(&state)),
-        }
+        take(&mut state, what, shared);
+    }
+}
+
+/// Follows the committer by one step.
+pub(crate) fn take(state: &mut State, what: Feed, shared: &Shared) {
+    match what {
+        Feed::Written(txns) => txns.iter().for_each(|txn| state.apply(txn)),
+        Feed::Checkpoint => shared.offer_slices(slices(state)),
     }
 }
 

@@ -28,7 +28,7 @@ use crate::lock;
 use crate::options::Durability;
 use crate::rotate::create_segment;
 use crate::segment::Segment;
-use crate::shared::{Job, Mark, Shared};
+use crate::shared::{Job, Mark, Queue, Shared};
 use crate::txn::{SettleRecord, Txn};
 use crate::walk::WalkEnd;
 
@@ -89,6 +89,15 @@ pub(crate) struct Committer {
     checkpoint: Checkpointing,
 }
 
+/// What became of a step.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Worked,
+    Waits,
+    Ended,
+}
+
 enum Work {
     Group(Vec<Job>),
     Idle,
@@ -124,19 +133,40 @@ impl Committer {
     /// Runs until the log is closed and everything queued is done.
     pub(crate) fn run(mut self) {
         loop {
-            match self.wait() {
-                Work::Group(jobs) => self.group(jobs),
-                Work::Idle => {
-                    let result = self.idle();
-                    self.check(&result);
-                }
-                Work::Close => {
-                    let result = self.finish();
-                    self.check(&result);
-                    return;
-                }
+            let work = self.wait();
+            if !self.perform(work) {
+                return;
             }
         }
+    }
+
+    /// The same, one piece of work at a time and without waiting.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn step(&mut self) -> Step {
+        let shared = self.shared.clone();
+        let work = self.look(&mut lock(&shared.queue));
+        match work.map(|work| self.perform(work)) {
+            Some(true) => Step::Worked,
+            Some(false) => Step::Ended,
+            None => Step::Waits,
+        }
+    }
+
+    /// False when that was the end.
+    fn perform(&mut self, work: Work) -> bool {
+        let goes_on = !matches!(work, Work::Close);
+        match work {
+            Work::Group(jobs) => self.group(jobs),
+            Work::Idle => {
+                let result = self.idle();
+                self.check(&result);
+            }
+            Work::Close => {
+                let result = self.finish();
+                self.check(&result);
+            }
+        }
+        goes_on
     }
 
     fn check(&self, result: &Result<(), LogError>) {
@@ -154,35 +184,16 @@ impl Committer {
         self.now().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    /// Waits for something to do. After a failure the only things left to do are to refuse and to close.
+    /// Waits for something to do.
     fn wait(&mut self) -> Work {
         let shared = self.shared.clone();
-        let failed = shared.failure().is_some();
-        let deadline = [self.seal_at, self.sync_at].into_iter().flatten().min().filter(|_| !failed);
         let mut queue = lock(&shared.queue);
         loop {
-            if self.checkpoint.slices.is_none() {
-                self.checkpoint.slices = queue.slices.take();
-            }
-            if !queue.jobs.is_empty() || (self.checkpoint.slices.is_some() && !failed) {
-                let mut bytes = 0;
-                let taken = queue.jobs.iter().take_while(|job| {
-                    let fits = bytes < GROUP_BYTES;
-                    bytes += job.bytes;
-                    fits
-                });
-                let taken = taken.count();
-                return Work::Group(queue.jobs.drain(..taken).collect());
-            }
-            if queue.closed {
-                return Work::Close;
+            if let Some(work) = self.look(&mut queue) {
+                return work;
             }
             queue.waiting = true;
-            queue = match deadline.map(|at| at.saturating_sub(self.now())) {
-                Some(0) => {
-                    queue.waiting = false;
-                    return Work::Idle;
-                }
+            queue = match self.deadline().map(|at| at.saturating_sub(self.now())) {
                 Some(ns) => {
                     let waited = shared.wake.wait_timeout(queue, Duration::from_nanos(ns));
                     waited.unwrap_or_else(PoisonError::into_inner).0
@@ -191,6 +202,34 @@ impl Committer {
             };
             queue.waiting = false;
         }
+    }
+
+    /// What there is to do now. After a failure the only things left to do are to refuse and to close.
+    fn look(&mut self, queue: &mut Queue) -> Option<Work> {
+        if self.checkpoint.slices.is_none() {
+            self.checkpoint.slices = queue.slices.take();
+        }
+        let failed = self.shared.failure().is_some();
+        if !queue.jobs.is_empty() || (self.checkpoint.slices.is_some() && !failed) {
+            let mut bytes = 0;
+            let taken = queue.jobs.iter().take_while(|job| {
+                let fits = bytes < GROUP_BYTES;
+                bytes += job.bytes;
+                fits
+            });
+            let taken = taken.count();
+            return Some(Work::Group(queue.jobs.drain(..taken).collect()));
+        }
+        if queue.closed {
+            return Some(Work::Close);
+        }
+        self.deadline().is_some_and(|at| at <= self.now()).then_some(Work::Idle)
+    }
+
+    /// When something is due although nothing is queued.
+    fn deadline(&self) -> Option<u64> {
+        let due = [self.seal_at, self.sync_at].into_iter().flatten().min();
+        due.filter(|_| self.shared.failure().is_none())
     }
 
     /// Commits one group and tells those who wait for it.

@@ -40,6 +40,8 @@ mod shared;
 mod spare;
 mod state;
 #[cfg(any(test, feature = "testing"))]
+mod stepped;
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,8 @@ pub use read::SegmentInfo;
 pub use recovery::{RecoveryReport, Truncation};
 pub use shared::Done;
 pub use state::{KvEntry, KvSpace, Progress, State, SubState};
+#[cfg(any(test, feature = "testing"))]
+pub use stepped::Stage;
 pub use txn::{KvRecord, SettleRecord, SubChange, Txn};
 pub use verify::{IndexState, Problem, SegmentReport, Verified, verify};
 

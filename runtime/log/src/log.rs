@@ -29,8 +29,21 @@ const FEED: usize = 256;
 /// An open log. Dropping it closes it.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Mutex<Threads>,
+    /// What the threads would have, when there are none.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) stepped: Mutex<Option<crate::stepped::Stepped>>,
+}
+
+/// What the threads need.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) committer: Committer,
+    pub(crate) state: State,
+    pub(crate) fed: Receiver<Feed>,
+    /// The folder's lock, between those that write: it is given back when the last of them has ended.
+    pub(crate) held: Arc<dyn LockGuard>,
 }
 
 #[derive(Debug, Default)]
@@ -69,38 +82,49 @@ pub(crate) struct LogPlace<'a> {
 
 impl Log {
     /// Opens the log in `dir`, which is created when it is not there.
-    pub fn open(fs: Arc<dyn Fs>, dir: &Path, mut options: LogOptions) -> Result<(Self, Recovered), LogError> {
-        options.segment_bytes = options.segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
-        options.first_segment_bytes = options.first_segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path, options: LogOptions) -> Result<(Self, Recovered), LogError> {
         let clock = options.clock.clone();
         let began = clock.monotonic_ns();
+        let (log, mut recovered, parts) = Self::prepare(fs, dir, options)?;
+        log.start(parts)?;
+        recovered.report.took = Duration::from_nanos(clock.monotonic_ns() - began);
+        Ok((log, recovered))
+    }
+
+    /// Everything but the threads.
+    pub(crate) fn prepare(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        mut options: LogOptions,
+    ) -> Result<(Self, Recovered, Parts), LogError> {
+        options.segment_bytes = options.segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
+        options.first_segment_bytes = options.first_segment_bytes.max(LogOptions::MIN_SEGMENT_BYTES);
         let folder = folder::enter(&*fs, dir)?;
         let reserve = options.first_segment_bytes.min(options.segment_bytes);
         let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes, reserve)?;
         let place = LogPlace { dir, options: &options };
         let recovery = recover(&*fs, &place, &folder, &spares)?;
         let Folder { lock, segments: _, spares: _, stray: _ } = folder;
-        let mut recovered = Recovered { state: recovery.state, report: recovery.report };
+        let recovered = Recovered { state: recovery.state, report: recovery.report };
         let last = recovery.segments.last().cloned().ok_or(LogError::Closed)?;
         let shared =
             Arc::new(Shared::new(fs, dir.to_owned(), options.clone(), recovery.segments, spares, recovery.mark));
         let (feed, fed) = sync_channel(FEED);
         let committer = Committer::new(shared.clone(), feed, last, &recovery.end);
-        let log = Self { shared, threads: Mutex::default() };
-        log.start(committer, recovered.state.clone(), fed, lock.into())?;
-        recovered.report.took = Duration::from_nanos(clock.monotonic_ns() - began);
-        Ok((log, recovered))
+        let parts = Parts { committer, state: recovered.state.clone(), fed, held: lock.into() };
+        let log = Self {
+            shared,
+            threads: Mutex::default(),
+            #[cfg(any(test, feature = "testing"))]
+            stepped: Mutex::default(),
+        };
+        Ok((log, recovered, parts))
     }
 
     /// Starts the threads. Those that write hold the folder's lock between them, so that it is given back when the last
     /// of them has ended, whoever waits for that.
-    fn start(
-        &self,
-        committer: Committer,
-        state: State,
-        fed: Receiver<Feed>,
-        held: Arc<dyn LockGuard>,
-    ) -> Result<(), LogError> {
+    fn start(&self, parts: Parts) -> Result<(), LogError> {
+        let Parts { committer, state, fed, held } = parts;
         let mut threads = lock(&self.threads);
         let (shared, also_held) = (self.shared.clone(), held.clone());
         threads.others.push(spawn("prepare", move || {
@@ -152,6 +176,8 @@ impl Log {
             // Nobody listens any more only when the caller's thread is gone.
             let _ = tell.send(result);
         }));
+        #[cfg(any(test, feature = "testing"))]
+        self.step_out();
         told.recv().unwrap_or(Err(LogError::Closed))
     }
 
@@ -208,6 +234,8 @@ impl Log {
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_queue();
         self.shared.spares.hurry();
+        #[cfg(any(test, feature = "testing"))]
+        self.step_out();
         let mut threads = lock(&self.threads);
         if let Some(committer) = threads.committer.take_if(|t| t.thread().id() != std::thread::current().id()) {
             let ended = committer.join();
@@ -245,12 +273,7 @@ impl Drop for Ending {
         if std::thread::panicking() {
             self.0.fail(&LogError::Stopped { thread: "committer" });
         }
-        self.0.close_queue();
-        let jobs = std::mem::take(&mut lock(&self.0.queue).jobs);
-        let error = self.0.failure().cloned().unwrap_or(LogError::Closed);
-        for job in jobs {
-            (job.done)(Err(error.clone()));
-        }
+        self.0.refuse_queued();
     }
 }
 

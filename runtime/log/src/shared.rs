@@ -154,6 +154,16 @@ impl Shared {
         self.wake_committer(&mut queue);
     }
 
+    /// Closes the queue and answers what is left in it, when nobody will take it any more.
+    pub(crate) fn refuse_queued(&self) {
+        self.close_queue();
+        let jobs = std::mem::take(&mut lock(&self.queue).jobs);
+        let error = self.failure().cloned().unwrap_or(LogError::Closed);
+        for job in jobs {
+            (job.done)(Err(error.clone()));
+        }
+    }
+
     fn wake_committer(&self, queue: &mut Queue) {
         if std::mem::take(&mut queue.waiting) {
             self.wake.notify_one();

@@ -54,6 +54,8 @@ struct Inner {
     /// A full disk is an error now, because nobody can wait any more.
     in_haste: bool,
     stopped: bool,
+    /// There is no thread: whoever needs a file makes it.
+    by_hand: bool,
     next_number: u64,
 }
 
@@ -182,6 +184,12 @@ impl Spares {
             if inner.stopped {
                 break Err(LogError::Stopped { thread: "prepare" });
             }
+            if inner.by_hand {
+                let (held, failed) = self.make_next(inner, (false, capacity));
+                inner = held;
+                inner.failed = failed;
+                continue;
+            }
             if inner.wanted.is_none() {
                 inner.wanted = Some(capacity);
                 self.changed.notify_all();
@@ -221,29 +229,64 @@ impl Spares {
             if inner.stopped {
                 return;
             }
-            let (for_reserve, capacity) = match inner.wanted {
-                Some(capacity) => (false, capacity),
-                None if inner.reserve.is_none() => (true, self.reserve),
-                None => {
-                    self.note_short(false);
-                    inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
-                    continue;
-                }
+            let Some(next) = self.next(&inner) else {
+                self.note_short(false);
+                inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                continue;
             };
-            let path = self.path(&mut inner);
-            drop(inner);
-            let made = self.make(path, capacity);
-            inner = lock(&self.inner);
-            match made {
-                Ok(spare) if for_reserve => inner.reserve = Some(spare),
-                Ok(spare) => {
-                    inner.wanted = None;
-                    inner.ready.push(spare);
-                }
-                Err(error) => inner = self.not_made(inner, error, for_reserve),
+            let (held, failed) = self.make_next(inner, next);
+            inner = held;
+            if let Some(error) = failed {
+                inner = self.not_made(inner, error, next.0);
             }
             self.changed.notify_all();
         }
+    }
+
+    /// What is to be made: whether it is for the reserve, and its size.
+    fn next(&self, inner: &Inner) -> Option<(bool, u64)> {
+        let reserve = || inner.reserve.is_none().then_some((true, self.reserve));
+        inner.wanted.map(|capacity| (false, capacity)).or_else(reserve)
+    }
+
+    fn make_next<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        (for_reserve, capacity): (bool, u64),
+    ) -> (MutexGuard<'a, Inner>, Option<LogError>) {
+        let path = self.path(&mut inner);
+        drop(inner);
+        let made = self.make(path, capacity);
+        let mut inner = lock(&self.inner);
+        match made {
+            Ok(spare) if for_reserve => inner.reserve = Some(spare),
+            Ok(spare) => {
+                inner.wanted = None;
+                inner.ready.push(spare);
+            }
+            Err(error) => return (inner, Some(error)),
+        }
+        (inner, None)
+    }
+
+    /// The thread's work, one file and without waiting; false when there was nothing to do or it failed.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn step(&self) -> bool {
+        let inner = lock(&self.inner);
+        let Some(next) = self.next(&inner) else { return false };
+        let (mut inner, failed) = self.make_next(inner, next);
+        if failed.is_some() && !next.0 {
+            inner.wanted = None;
+            inner.failed.clone_from(&failed);
+        }
+        failed.is_none()
+    }
+
+    /// There will be no thread, and nobody to wait for room: whoever needs a file makes it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn by_hand(&self) {
+        let mut inner = lock(&self.inner);
+        (inner.by_hand, inner.in_haste) = (true, true);
     }
 
     /// Tells whoever waits why there is no file, and lets some time pass before the next try.

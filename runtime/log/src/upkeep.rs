@@ -103,6 +103,17 @@ impl Upkeep {
         }
     }
 
+    /// The thread's work without waiting; false when there was nothing to do or it failed.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn step(&self, shared: &Shared) -> bool {
+        if !std::mem::take(&mut lock(&self.inner).wanted) {
+            return false;
+        }
+        let done = self.round(shared);
+        lock(&self.inner).wanted |= done.is_err();
+        done.is_ok()
+    }
+
     /// Does everything there is to do.
     fn round(&self, shared: &Shared) -> Result<(), LogError> {
         loop {

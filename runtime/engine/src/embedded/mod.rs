@@ -15,6 +15,8 @@ mod core;
 mod kept;
 mod kv;
 mod recent;
+#[cfg(feature = "testing")]
+mod stepped;
 #[cfg(test)]
 mod tests;
 
@@ -96,8 +98,20 @@ impl Embedded {
                 (recovered.state, Some(log), format!("file:{}", dir.display()))
             }
         };
+        let synced = matches!(storage, Storage::Disk { durability: Durability::Sync, .. });
+        Ok(Self::with(state, log, description, synced, clock, limits))
+    }
+
+    fn with(
+        state: State,
+        log: Option<Log>,
+        description: String,
+        synced: bool,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+    ) -> Self {
         let core = Core::new(state, &limits, log.is_none());
-        Ok(Self {
+        Self {
             shared: Arc::new(Shared {
                 core: Mutex::new(core),
                 log,
@@ -110,9 +124,9 @@ impl Embedded {
                 tidied_at: AtomicU64::new(0),
                 kept_bytes: AtomicUsize::new(0),
                 description,
-                synced: matches!(storage, Storage::Disk { durability: Durability::Sync, .. }),
+                synced,
             }),
-        })
+        }
     }
 }
 

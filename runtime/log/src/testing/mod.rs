@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+mod clock;
 mod mem_fs;
 
+pub use clock::ManualClock;
 pub use mem_fs::MemFs;

@@ -5,6 +5,7 @@ mod damage;
 mod folder;
 mod index;
 mod reading;
+mod stepped;
 mod verify;
 mod writing;
 
