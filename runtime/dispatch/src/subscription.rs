@@ -201,6 +201,8 @@ impl Sub {
             if !self.paused
                 && let Some(offsets) = self.parked.ask(&cx.bus.options.limits)
             {
+                // What was parked in this very step is among them: an engine that keeps such events apart has to have them.
+                self.flush(cx);
                 cx.out.push(Action::Fetch { sub: self.id, offsets });
             }
             self.follow(cx);

@@ -22,6 +22,7 @@ Commands:
   demo      A week of earthquakes through four services, every number checked
   test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
   crash     Kills a node under load again and again: --kills N (200), --seed N (1)
+  sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
   help      This text
@@ -44,6 +45,10 @@ fn main() -> ExitCode {
         Some("guests") if rest.is_empty() => guests::build(),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
+        Some("sim") => match proofs::Numbers::parse(&rest, &["--seeds", "--first", "--steps"]) {
+            Ok(numbers) => proofs::sim(&numbers),
+            Err(usage) => return wrong(&usage),
+        },
         Some("crash") => match proofs::Numbers::parse(&rest, &["--kills", "--seed"]) {
             Ok(numbers) => proofs::crash(&numbers),
             Err(usage) => return wrong(&usage),

@@ -1,4 +1,4 @@
-//! `cargo xtask crash`: the long forms of the proofs that `cargo xtask test` runs briefly.
+//! `cargo xtask crash` and `sim`: the long forms of the proofs that `cargo xtask test` runs briefly.
 //!
 //! Role: build what the proof needs, hand it its numbers, run it. The proofs themselves are in `tests/`.
 
@@ -44,6 +44,14 @@ pub(crate) fn crash(numbers: &Numbers) -> Result<()> {
     let mut test = process::cargo();
     test.env("BUSWAY_KILLS", numbers.get("--kills", 200)).env("BUSWAY_SEED", numbers.get("--seed", 1));
     process::run(test.args(["test", "--package", "busway-tests", "--test", "crash", "killed", "--", "--nocapture"]))
+}
+
+/// Runs the simulation.
+pub(crate) fn sim(numbers: &Numbers) -> Result<()> {
+    let mut run = process::cargo();
+    run.args(["run", "--quiet", "--package", "busway-sim", "--bin", "busway-sim", "--", "--seeds"]);
+    run.arg(numbers.get("--seeds", 1_000)).args(["--first", &numbers.get("--first", 0)]);
+    process::run(run.args(["--steps", &numbers.get("--steps", 500)]))
 }
 
 #[cfg(test)]

@@ -123,6 +123,9 @@ impl Sim {
             Action::Fetch { sub, offsets } => {
                 assert!(self.fetches.iter().all(|asked| asked.0 != sub), "two fetches at a time");
                 assert!(offsets.len() <= self.limits.chunk_events);
+                let durable = &self.subs[sub.0 as usize];
+                let kept = |offset: &Offset| durable.parked.contains_key(offset) || durable.is_being_parked(*offset);
+                assert!(offsets.iter().all(kept), "fetched before the engine was told to keep them: {offsets:?}");
                 self.fetches.push((sub, offsets));
             }
             Action::Advance { sub, cursor } => self.subs[sub.0 as usize].advance(cursor, &self.log),

@@ -98,6 +98,12 @@ impl Durable {
         self.cursor = self.cursor.max(cursor);
     }
 
+    /// Whether a settlement that is not sequenced yet parks or revives it.
+    pub(crate) fn is_being_parked(&self, offset: Offset) -> bool {
+        let parks = |verdict: &Verdict| matches!(verdict, Verdict::Parked(_) | Verdict::Revived);
+        self.queue.iter().flat_map(|s| &s.settles).any(|s| s.offset == offset && parks(&s.verdict))
+    }
+
     fn apply(&mut self, settle: Settle, log: &[Arc<Event>]) {
         let Settle { offset, group: _, event, verdict } = settle;
         let is_new = !self.settled.contains(&offset) || self.parked.contains_key(&offset);
