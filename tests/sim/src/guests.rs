@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_types::{
-    Causality, Draft, Event, EventId, Limits, Ordering, RetryPolicy, StartAt, SubscriptionSpec, Timestamp,
+    Draft, Event, EventId, Limits, Ordering, Origin, RetryPolicy, StartAt, SubscriptionSpec, Timestamp,
 };
 use bytes::Bytes;
 
@@ -68,12 +68,8 @@ impl Guest {
         let topic = format!("out.{}", self.spec.name).parse().expect("a topic");
         let mut draft = Draft::new(topic, Bytes::from_static(b"output"));
         draft.key.clone_from(&input.key);
-        draft.causality = Causality {
-            source: Some(self.spec.service.clone()),
-            cause: Some(input.id),
-            hops: input.causality.hops + 1,
-            ..Causality::default()
-        };
+        let (source, cause) = (Some(self.spec.service.clone()), Some(input.id));
+        draft.causality = Origin { source, cause, hops: input.causality.hops + 1, ..Origin::default() }.into();
         draft.admit(self.output_id(input.id, index), now, limits).expect("a valid event")
     }
 }

@@ -96,15 +96,14 @@ fn effects(event: &Event, around: &Around<'_>, written: &mut BTreeMap<&'static s
     let mut effects = Effects {
         publishes: guest.outputs(event, around.clock.now(), around.limits),
         writes: vec![KvWrite::Increment { key: COUNTED.into(), by: 1 }],
-        reads: Vec::new(),
+        ..Effects::default()
     };
     if guest.rewrites {
-        let (before, read) = match written.get(REWRITTEN) {
-            Some(own) => (*own, KvRead { key: REWRITTEN.into(), version: None, own: true }),
-            None => {
-                let (value, version) = around.engine.kv_get(&guest.spec.service, REWRITTEN);
-                (number(value.as_ref()), KvRead { key: REWRITTEN.into(), version: Some(version), own: false })
-            }
+        let (before, read) = if let Some(own) = written.get(REWRITTEN) {
+            (*own, KvRead { key: REWRITTEN.into(), version: None, own: true })
+        } else {
+            let (value, version) = around.engine.kv_get(&guest.spec.service, REWRITTEN).expect("readable");
+            (number(value.as_ref()), KvRead { key: REWRITTEN.into(), version: Some(version), own: false })
         };
         written.insert(REWRITTEN, before + 1);
         effects.reads.push(read);

@@ -283,10 +283,10 @@ impl Model {
         for guest in self.guests.iter().filter(|guest| guest.publishes) {
             let service = &guest.spec.service;
             let handled = by_guest.get(service.as_str()).map_or(0, |causes| causes.len() as u64);
-            let counted = number(engine.kv_get(service, COUNTED).0.as_ref());
+            let counted = number(engine.kv_get(service, COUNTED).expect("readable").0.as_ref());
             assert_eq!(counted, handled, "{service} counted {counted} events and published for {handled}");
             if guest.rewrites {
-                let rewritten = number(engine.kv_get(service, REWRITTEN).0.as_ref());
+                let rewritten = number(engine.kv_get(service, REWRITTEN).expect("readable").0.as_ref());
                 assert_eq!(rewritten, handled, "{service} rewrote its count to {rewritten} for {handled} events");
             }
         }

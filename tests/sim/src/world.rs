@@ -162,7 +162,9 @@ impl<'c> World<'c> {
                 let delay = Duration::from_millis(self.random.next_u64() % 3_000);
                 draft.not_before = Some(self.clock.now().after(delay));
             }
-            draft.causality.hops = if self.below(80) == 0 { 4 } else { 0 };
+            if self.below(80) == 0 {
+                draft.causality.hops = 4;
+            }
             let id = EventId::new(self.clock.now(), &mut self.random);
             events.push(Arc::new(draft.admit(id, self.clock.now(), &self.limits).expect("a valid event")));
         }
@@ -235,7 +237,8 @@ impl<'c> World<'c> {
     }
 
     fn log_step(&mut self) {
-        let stage = [Stage::Commit, Stage::Commit, Stage::Checkpoint, Stage::Checkpoint, Stage::Prepare][self.below(5)];
+        let stage = [Stage::Commit, Stage::Commit, Stage::Checkpoint, Stage::Checkpoint, Stage::Prepare, Stage::Upkeep]
+            [self.below(6)];
         self.node.engine.step(stage);
     }
 
@@ -384,7 +387,7 @@ impl<'c> World<'c> {
             self.node.after(&mut self.model, self.coverage);
             self.make_room();
             let mut moved = self.hear() | self.lane();
-            for stage in [Stage::Commit, Stage::Checkpoint, Stage::Prepare] {
+            for stage in [Stage::Commit, Stage::Checkpoint, Stage::Prepare, Stage::Upkeep] {
                 moved |= self.node.engine.step(stage);
             }
             self.settle_step();
