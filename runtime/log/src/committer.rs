@@ -443,8 +443,15 @@ impl Committer {
         let position = Position { seq: self.next_seq, offset: self.next_offset };
         let epoch = self.segment.header.seal.epoch + 1;
         let shared = self.shared.clone();
-        let segment =
-            create_segment(&*shared.fs, &shared.dir, spare, position, (epoch, shared.options.seed), self.chain)?;
+        let segment = loop {
+            let place = (epoch, shared.options.seed);
+            match create_segment(&*shared.fs, &shared.dir, &spare, position, place, self.chain) {
+                // Nothing is written yet but what is written again.
+                Err(LogError::Full { action: "writing", .. }) if shared.spares.wait_for_room() => {}
+                made => break made?,
+            }
+        };
+        shared.spares.found_room();
         self.at = segment.end();
         self.segment = Arc::new(segment);
         shared.segments_mut().push(self.segment.clone());

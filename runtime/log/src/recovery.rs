@@ -179,7 +179,7 @@ fn begin(fs: &dyn Fs, place: &LogPlace<'_>, spares: &Spares) -> Result<Recovery,
     let options = place.options;
     let spare = spares.make_now(options.first_segment_bytes.min(options.segment_bytes))?;
     let first = Position { seq: 1, offset: 0 };
-    let segment = create_segment(fs, place.dir, spare, first, (1, options.seed), 0)?;
+    let segment = create_segment(fs, place.dir, &spare, first, (1, options.seed), 0)?;
     let end = WalkEnd { at: segment.end(), chain: 0, next_seq: 1, next_offset: 0, proven: 0, txns: 0 };
     let report = RecoveryReport { segments: 1, ..RecoveryReport::default() };
     Ok(Recovery { segments: vec![Arc::new(segment)], end, state: State::default(), mark: None, report })

@@ -14,7 +14,7 @@ use crate::spare::Spare;
 pub(crate) fn create_segment(
     fs: &dyn Fs,
     dir: &Path,
-    spare: Spare,
+    spare: &Spare,
     first: Position,
     (epoch, seed): (u32, u64),
     chain: u32,
@@ -32,5 +32,5 @@ pub(crate) fn create_segment(
     let path = dir.join(segment_name(first.seq));
     fs.rename(&spare.path, &path).map_err(|e| LogError::io("renaming", &spare.path, e))?;
     fs.sync_dir(dir).map_err(|e| LogError::io("syncing", dir, e))?;
-    Ok(Segment::new(path, spare.file, header))
+    Ok(Segment::new(path, spare.file.clone(), header))
 }

@@ -3,7 +3,8 @@
 //! Role: stand in for [`RealFs`](crate::RealFs) in tests. [`MemFs::crash`] gives the disk as it may look after the power
 //! went: what was synced is there, of what was not any sectors may be. [`MemFs::killed`] gives it as after the process
 //! was killed. Writes and syncs can be made to fail; after a failed sync what was written before it is lost although
-//! reads still show it, as Linux may do it.
+//! reads still show it, as Linux may do it. Every change can be counted and watched, so that a test can stop the machine
+//! before any of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -46,6 +47,8 @@ struct Disk {
     locks: BTreeMap<PathBuf, String>,
     /// Writes that still succeed, and how the next one fails.
     write_fault: Option<(u64, io::ErrorKind)>,
+    /// A write that fails leaves the first half of its bytes behind.
+    tears: bool,
     /// Syncs that still succeed before one fails with an I/O error.
     sync_fault: Option<u64>,
     capacity: Option<u64>,
@@ -53,12 +56,28 @@ struct Disk {
     sync_takes: Duration,
     /// Bytes that reads gave.
     read: u64,
+    /// Writes, syncs and changes of names so far.
+    changes: u64,
+}
+
+/// Called before a change with its number.
+type Watch = Arc<dyn Fn(u64, &MemFs) + Send + Sync>;
+
+/// What is called before each change; apart from the disk, because it looks at it.
+#[derive(Clone, Default)]
+struct Watcher(Arc<Mutex<Option<Watch>>>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
 }
 
 /// A file system in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct MemFs {
     disk: Arc<Mutex<Disk>>,
+    watcher: Watcher,
 }
 
 impl MemFs {
@@ -68,7 +87,31 @@ impl MemFs {
     }
 
     fn of(disk: Disk) -> Self {
-        Self { disk: Arc::new(Mutex::new(disk)) }
+        Self { disk: Arc::new(Mutex::new(disk)), watcher: Watcher::default() }
+    }
+
+    /// Has `watch` called before each write, sync and change of names, with the number of that change and with the disk
+    /// as it is then. It may crash or copy it, and must not change it.
+    pub fn watch(&self, watch: impl Fn(u64, &Self) + Send + Sync + 'static) {
+        *lock(&self.watcher.0) = Some(Arc::new(watch));
+    }
+
+    /// Counts a change and tells whoever watches.
+    fn changing(&self) {
+        let number = {
+            let mut disk = lock(&self.disk);
+            disk.changes += 1;
+            disk.changes
+        };
+        let watch = lock(&self.watcher.0).clone();
+        if let Some(watch) = watch {
+            watch(number, self);
+        }
+    }
+
+    /// Writes, syncs and changes of names so far.
+    pub fn changes(&self) -> u64 {
+        lock(&self.disk).changes
     }
 
     /// What the disk may look like when the power goes now. The original goes on unharmed.
@@ -102,6 +145,13 @@ impl MemFs {
     /// The next `n` writes succeed, and those after them fail.
     pub fn fail_writes_after(&self, n: u64, kind: io::ErrorKind) {
         lock(&self.disk).write_fault = Some((n, kind));
+    }
+
+    /// The next `n` writes succeed; those after them write the first half of their bytes and then fail.
+    pub fn tear_writes_after(&self, n: u64) {
+        let mut disk = lock(&self.disk);
+        disk.write_fault = Some((n, io::ErrorKind::Other));
+        disk.tears = true;
     }
 
     /// The next `n` syncs of files succeed, and those after them fail.
@@ -230,7 +280,7 @@ impl Disk {
 
 #[derive(Debug)]
 struct MemFile {
-    disk: Arc<Mutex<Disk>>,
+    fs: MemFs,
     inode: usize,
 }
 
@@ -265,6 +315,9 @@ impl Fs for MemFs {
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn FsFile>> {
+        if mode == OpenMode::Create {
+            self.changing();
+        }
         let mut disk = lock(&self.disk);
         let inode = if mode == OpenMode::Create {
             let inode = disk.inodes.len();
@@ -274,18 +327,21 @@ impl Fs for MemFs {
         } else {
             disk.names.get(path).copied().ok_or(io::ErrorKind::NotFound)?
         };
-        Ok(Arc::new(MemFile { disk: self.disk.clone(), inode }))
+        Ok(Arc::new(MemFile { fs: self.clone(), inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.changing();
         lock(&self.disk).change_names(NameOp::Rename(from.to_owned(), to.to_owned()))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.changing();
         lock(&self.disk).change_names(NameOp::Unlink(path.to_owned()))
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
+        self.changing();
         let mut disk = lock(&self.disk);
         disk.pending_names.clear();
         disk.durable_names = disk.names.clone();
@@ -309,7 +365,7 @@ impl Fs for MemFs {
 
 impl FsFile for MemFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
-        let mut disk = lock(&self.disk);
+        let mut disk = lock(&self.fs.disk);
         let content = disk.inodes[self.inode].current.get(at as usize..).unwrap_or_default();
         let read = content.len().min(buffer.len());
         buffer[..read].copy_from_slice(&content[..read]);
@@ -318,9 +374,16 @@ impl FsFile for MemFile {
     }
 
     fn write_all_at(&self, data: &[u8], at: u64) -> io::Result<()> {
-        let mut disk = lock(&self.disk);
+        self.fs.changing();
+        let mut disk = lock(&self.fs.disk);
         match &mut disk.write_fault {
-            Some((0, kind)) => return Err((*kind).into()),
+            Some((0, kind)) => {
+                let error = (*kind).into();
+                if disk.tears {
+                    disk.inodes[self.inode].write(&data[..data.len() / 2], at as usize);
+                }
+                return Err(error);
+            }
             Some((left, _)) => *left -= 1,
             None => {}
         }
@@ -333,11 +396,12 @@ impl FsFile for MemFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let takes = lock(&self.disk).sync_takes;
+        self.fs.changing();
+        let takes = lock(&self.fs.disk).sync_takes;
         if !takes.is_zero() {
             std::thread::sleep(takes);
         }
-        let mut disk = lock(&self.disk);
+        let mut disk = lock(&self.fs.disk);
         match &mut disk.sync_fault {
             Some(0) => {
                 // What a failed sync leaves behind counts as clean and never reaches the disk.
@@ -352,6 +416,6 @@ impl FsFile for MemFile {
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(lock(&self.disk).inodes[self.inode].current.len() as u64)
+        Ok(lock(&self.fs.disk).inodes[self.inode].current.len() as u64)
     }
 }
