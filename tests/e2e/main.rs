@@ -10,5 +10,6 @@ mod logs;
 mod misbehaviour;
 mod process;
 mod programs;
+mod semantics;
 mod starting;
 mod tidy;

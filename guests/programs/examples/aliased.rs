@@ -20,7 +20,8 @@ const COPIES: usize = 10_000;
 const BYTES: usize = 64 * 1024;
 
 fn message<'a>(headers: &'a [HeaderParam<'a>], data: &'a [u8]) -> Message<'a> {
-    Message { topic: "public.aliased.out", key: None, content_type: None, headers, data, id: None, delay_ms: None }
+    let topic = "public.aliased.out";
+    Message { topic, key: None, content_type: None, headers, data, id: None, delay_ms: None, expires_ms: None }
 }
 
 struct Aliased;

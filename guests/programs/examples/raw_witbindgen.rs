@@ -24,6 +24,7 @@ impl Guest for Upper {
             data: event.data.to_ascii_uppercase(),
             id: None,
             delay_ms: None,
+            expires_ms: None,
         })
         .map(drop)
         .map_err(|refusal| Failure::Retry(refusal.to_string()))

@@ -28,6 +28,7 @@ pub fn publish(topic: impl Into<String>) -> Message {
             data: Vec::new(),
             id: None,
             delay_ms: None,
+            expires_ms: None,
         },
         invalid: None,
     }
@@ -136,7 +137,8 @@ impl Message {
         self.content_type("application/json")
     }
 
-    /// An id of your choice, a UUID, so that publishing it twice can be recognised.
+    /// An id of your choice, a UUID: publishing it to the same topic again, within 2 minutes unless the bus is set to
+    /// another window, publishes nothing.
     ///
     /// ```
     /// # use busway_guest::publish;
@@ -156,6 +158,18 @@ impl Message {
     /// ```
     pub fn delay(mut self, delay: Duration) -> Self {
         self.raw.delay_ms = Some(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Do not deliver once this time has passed, counted from now and rounded down to milliseconds.
+    ///
+    /// ```
+    /// # use busway_guest::publish;
+    /// # use std::time::Duration;
+    /// let message = publish("public.prices").text("17.20").expires(Duration::from_secs(30));
+    /// ```
+    pub fn expires(mut self, after: Duration) -> Self {
+        self.raw.expires_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         self
     }
 

@@ -210,6 +210,8 @@ pub struct SubStats {
     pub parked: usize,
     /// Dead letters.
     pub dead: usize,
+    /// Events that expired before they were handled, since it was attached.
+    pub expired: u64,
     /// Events in memory: waiting, in flight or not sequenced.
     pub backlog_events: usize,
     /// What they cost in memory.

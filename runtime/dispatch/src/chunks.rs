@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use busway_types::{Chunk, Delivery, DeliveryResult, Ordering, Outcome};
+use busway_types::{Chunk, Delivery, DeliveryResult, Ordering, Outcome, Timestamp};
 
 use crate::api::{Action, PauseReason};
 use crate::keys::Group;
@@ -97,12 +97,13 @@ impl Sub {
             }
             let idle = lanes.saturating_sub(self.chunks.len()).max(1);
             let before = (self.ready.len(), self.retries.len());
+            let expired = self.expired;
             let mut items = self.spare.pop().unwrap_or_default();
             self.collect(most, idle, &mut items, cx);
             if items.is_empty() {
                 // Tokens whose group has nothing to deliver after all were taken out: look at the rest.
                 self.spare.push(items);
-                if self.ready.len() >= before.0 && self.retries.len() >= before.1 {
+                if self.ready.len() >= before.0 && self.retries.len() >= before.1 && self.expired == expired {
                     return;
                 }
                 continue;
@@ -185,7 +186,7 @@ impl Sub {
             }
             Ready::One(item) => {
                 self.waiting -= 1;
-                items.push_back(item);
+                self.collect_one(item, items, cx);
             }
             Ready::Group(key) => self.collect_group(key, most, items, cx),
         }
@@ -193,8 +194,18 @@ impl Sub {
 
     fn collect_retry(&mut self, ready: Ready, most: usize, items: &mut VecDeque<Item>, cx: &Cx<'_>) {
         match ready {
-            Ready::One(item) => items.push_back(item),
+            Ready::One(item) => self.collect_one(item, items, cx),
             Ready::Group(key) => self.collect_group(key, most, items, cx),
+        }
+    }
+
+    /// Takes an event without a group, unless it has expired.
+    fn collect_one(&mut self, item: Item, items: &mut VecDeque<Item>, cx: &Cx<'_>) {
+        let can_expire = self.expiring > 0 || !item.is_fresh();
+        if can_expire && item.event.is_expired(cx.bus.now) {
+            self.expire(item);
+        } else {
+            items.push_back(item);
         }
     }
 
@@ -216,19 +227,28 @@ impl Sub {
         }
         group.queued = false;
         let before = items.len();
+        let mut gone = Vec::new();
         while items.len() < most
             && group.fresh_is_next()
             && group.fresh.front().is_some_and(|item| item.seq < horizon)
             && let Some(item) = group.fresh.pop_front()
         {
             self.waiting -= 1;
-            items.push_back(item);
+            if self.expiring > 0 && item.event.is_expired(cx.bus.now) {
+                gone.push(item);
+            } else {
+                items.push_back(item);
+            }
         }
         if items.len() == before {
-            take_bodies(group, most, items);
+            take_bodies(group, most, cx.bus.now, items, &mut gone);
         }
         group.busy += (items.len() - before) as u32;
-        if group.busy == 0 {
+        let idle = group.busy == 0;
+        for item in gone {
+            self.expire(item);
+        }
+        if idle {
             self.poke(key, cx.bus.now);
         }
     }
@@ -266,7 +286,8 @@ impl Sub {
 }
 
 /// Takes bodies as long as they are the group's next parked events without a gap, and no event in hand is before them.
-fn take_bodies(group: &mut Group, most: usize, items: &mut VecDeque<Item>) {
+/// Those that have expired go into `gone`.
+fn take_bodies(group: &mut Group, most: usize, now: Timestamp, items: &mut VecDeque<Item>, gone: &mut Vec<Item>) {
     let Some(parked) = &mut group.parked else { return };
     let end = group.fresh.front().map_or(u64::MAX, |item| item.offset);
     let mut at = 0;
@@ -274,7 +295,11 @@ fn take_bodies(group: &mut Group, most: usize, items: &mut VecDeque<Item>) {
         && parked.bodies.front().is_some_and(|item| item.offset < end && parked.offsets.get(at) == Some(&item.offset))
         && let Some(item) = parked.bodies.pop_front()
     {
-        items.push_back(item);
+        if item.event.is_expired(now) {
+            gone.push(item);
+        } else {
+            items.push_back(item);
+        }
         at += 1;
     }
 }

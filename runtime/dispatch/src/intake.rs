@@ -1,7 +1,7 @@
 //! Taking events in.
 //!
-//! Role: what a selected event becomes first: nothing (own, already settled), a dead letter (loop), parked (behind an
-//! earlier one of its key), or waiting. Counts everything it keeps.
+//! Role: what a selected event becomes first: nothing (own, already settled, expired), a dead letter (loop), parked
+//! (behind an earlier one of its key), or waiting. Counts everything it keeps.
 
 use std::sync::Arc;
 
@@ -34,6 +34,9 @@ impl Sub {
         if !self.spec.own_events && event.causality.source.as_ref() == Some(&self.spec.service) {
             return;
         }
+        if event.is_expired(bus.now) {
+            return self.note_expired(offset);
+        }
         let limits = &bus.options.limits;
         if event.causality.hops > limits.hops {
             self.dead.insert(offset);
@@ -45,6 +48,7 @@ impl Sub {
         let item = Item { event: Arc::clone(event), offset, seq, group, cost: event.cost() };
         self.held += 1;
         self.held_bytes += item.cost;
+        self.expiring += usize::from(event.expires.is_some());
         if let Some(key) = group
             && self.parks_behind(key, offset, limits)
         {
@@ -106,6 +110,15 @@ impl Sub {
         self.outstanding.close(item.seq);
         self.held -= 1;
         self.held_bytes -= item.cost;
+        if self.expiring > 0 && item.event.expires.is_some() {
+            self.expiring -= 1;
+        }
+    }
+
+    /// An event is done with because it expired.
+    pub(crate) fn note_expired(&mut self, offset: Offset) {
+        self.expired += 1;
+        self.pending.push(Settle { offset, group: None, event: None, verdict: Verdict::Expired });
     }
 }
 

@@ -49,6 +49,8 @@ fn counts(sub: &Sub) {
     let all = waiting.iter().chain(&flying).chain(&deferred);
     let bytes: usize = all.clone().filter(|item| item.is_fresh()).map(|item| item.cost).sum();
     assert_eq!(sub.held_bytes, bytes, "held bytes");
+    let expiring = all.clone().filter(|item| item.is_fresh() && item.event.expires.is_some()).count();
+    assert_eq!(sub.expiring, expiring, "events that can expire");
     assert_eq!(sub.parked.held(), all.filter(|item| !item.is_fresh()).count(), "held parked bodies");
 }
 

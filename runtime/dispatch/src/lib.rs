@@ -52,6 +52,12 @@
 //! `redelivery` alone decides what an outcome means: outcome, attempts so far and policy give a verdict with its due
 //! time. What comes back without an attempt (skipped, chunk lost, conflict) is put where it was.
 //!
+//! # Expiry
+//!
+//! An event that has expired is settled as such and counted, never delivered. It is looked at when it is taken in, when
+//! its body was fetched for a retry, and when a chunk is cut; the time is that of the step. One that can expire holds
+//! later ones of its key back only while it may still be delivered.
+//!
 //! # What the node owes the machine
 //!
 //! - every `Read` and every `Fetch` is answered, also for a subscription that was detached meanwhile;

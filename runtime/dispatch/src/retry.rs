@@ -50,6 +50,9 @@ impl Sub {
                         self.park_in_group(key, offset);
                     }
                 }
+                Some(Body::Wanted | Body::Asked) if logged.event.is_expired(cx.bus.now) => {
+                    self.expire(Item { event: logged.event, offset, seq: FROM_PARKED, group, cost });
+                }
                 Some(Body::Wanted | Body::Asked) => {
                     self.parked.set_body(offset, Body::Held);
                     let item = Item { event: logged.event, offset, seq: FROM_PARKED, group, cost };

@@ -193,6 +193,12 @@ impl Sub {
         self.put_back(item);
     }
 
+    /// An event that was not delivered is done with because it expired. Its group, if any, has to be poked afterwards.
+    pub(crate) fn expire(&mut self, item: Item) {
+        self.note_expired(item.offset);
+        self.apply(item, Fate::Done);
+    }
+
     /// Makes a verdict final. Gives the group whose first event was parked by it.
     fn apply(&mut self, item: Item, fate: Fate) -> Option<u64> {
         let offset = item.offset;

@@ -84,6 +84,10 @@ pub(crate) struct Sub {
     /// Fresh events in memory, and what they cost.
     pub(crate) held: usize,
     pub(crate) held_bytes: usize,
+    /// How many of the fresh events in memory can expire.
+    pub(crate) expiring: usize,
+    /// Events that expired before they were handled.
+    pub(crate) expired: u64,
     /// Fresh events in memory that are not in flight and were not.
     pub(crate) waiting: usize,
     /// Deliveries in flight.
@@ -129,6 +133,8 @@ impl Sub {
             pace: Pace::new(bus.options.limits.chunk_events),
             held: 0,
             held_bytes: 0,
+            expiring: 0,
+            expired: 0,
             waiting: 0,
             in_flight: 0,
             cursor_sent: cursor,
@@ -352,6 +358,7 @@ impl Sub {
             waiting: self.waiting,
             parked: self.parked.len(),
             dead: self.dead.len(),
+            expired: self.expired,
             backlog_events: self.held,
             backlog_bytes: self.held_bytes,
             cursor: self.cursor(bus.head),

@@ -12,6 +12,8 @@
 //! An engine MUST
 //! - report [`Sink::assigned`] before anything else about a partition, and each appended event exactly once, densely
 //!   and in order, through [`Sink::appended`];
+//! - accept an event whose publisher chose its id ([`busway_types::Origin::chosen_id`]) once per topic and id within
+//!   `Limits::dedup_window`, from publishers and settlements alike, and answer a repetition like the first;
 //! - answer [`Engine::publish`] only when the events are as safe as its durability promises;
 //! - commit a [`Settlement`] atomically or not at all, and refuse one whose epoch is not the current one;
 //! - validate what settled deliveries read from key-value, and leave out those in conflict together with the later ones
@@ -105,6 +107,10 @@ pub struct EngineStatus {
     pub bytes: u64,
     /// Delayed events that wait.
     pub delayed: usize,
+    /// Events that were not accepted again because their id was known, since the engine was opened.
+    pub duplicates: u64,
+    /// Delayed events that had expired when their time came, since the engine was opened.
+    pub expired: u64,
 }
 
 /// What to read.
@@ -151,7 +157,8 @@ pub trait Engine: Send + Sync {
     /// Begins to report. Called once, before anything else but `capabilities`.
     fn start(&self, sink: Arc<dyn Sink>) -> Result<(), EngineError>;
 
-    /// Appends events, in order and all or none; answers when they are safe. Delayed events are kept aside and appended
+    /// Appends events, in order and all or none; answers when they are safe. One that was published before gets the first
+    /// receipt, once the first is safe. Delayed events are kept aside and appended
     /// when their time has come.
     fn publish(&self, events: Vec<Arc<Event>>) -> Answer<Result<Vec<Receipt>, EngineError>>;
 
@@ -184,7 +191,7 @@ pub trait Engine: Send + Sync {
     /// Reads events by offset, for parked events and dead letters. What is no longer kept is left out.
     fn fetch(&self, partition: Partition, offsets: &[Offset]) -> Result<Vec<Logged>, EngineError>;
 
-    /// Does what is due at `now` (delayed events) and gives the next time something will be.
+    /// Does what is due at `now` (delayed events; one that has expired is dropped and counted) and gives the next time something will be.
     fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>, EngineError>;
 
     /// Dead letters and state of every known subscription, attached or not.

@@ -2,10 +2,12 @@
 //!
 //! Role: the contract of [`crate::Engine`] in executable form. An engine's test calls [`run`] with a [`Fixture`]; what the
 //! engine says it cannot do ([`crate::Capabilities`]) is left out. Each check opens an engine of its own. The checks are
-//! in `log` (events and their order), `subscriptions` (positions, parked events, dead letters) and `effects`
-//! (transactions and key-value).
+//! in `log` (events and their order), `subscriptions` (positions, parked events, dead letters), `effects` (transactions
+//! and key-value), `dedup` and `expiry`.
 
+mod dedup;
 mod effects;
+mod expiry;
 mod log;
 mod subscriptions;
 
@@ -145,7 +147,7 @@ fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
     }
 }
 
-fn event(number: u128, data: &[u8]) -> Event {
+pub(crate) fn event(number: u128, data: &[u8]) -> Event {
     let mut draft = Draft::new("t.a".parse().expect("a topic"), Bytes::copy_from_slice(data));
     draft.key = Some(Key::stored(&format!("key-{}", number % 3)));
     draft.headers = vec![("name".into(), "välue".into()), ("name".into(), String::new().into())];
@@ -211,4 +213,6 @@ pub fn run(fixture: &dyn Fixture) {
     effects::writes_outside_of_deliveries(fixture);
     effects::leaves_out_what_listed_other_keys(fixture);
     effects::writes_from_outside_only_over_the_expected(fixture);
+    dedup::run(fixture);
+    expiry::run(fixture);
 }

@@ -15,9 +15,10 @@ use std::sync::mpsc::Receiver;
 use busway_types::SubId;
 
 use crate::codec::{
-    TopicCache, begin_section, end_section, kind, next_section, put_dead, put_event, put_parked, put_run, put_time,
-    tag, take_dead, take_event, take_parked, take_run, take_time,
+    TopicCache, begin_section, end_section, kind, next_section, put_dead, put_event, put_id, put_parked, put_run,
+    put_time, tag, take_dead, take_event, take_id, take_parked, take_run, take_time,
 };
+use crate::seen::Bucket;
 use crate::shared::Shared;
 use crate::state::{KvSpace, Progress, State, SubState};
 use crate::txn::Txn;
@@ -131,7 +132,7 @@ pub(crate) fn slices(state: &State) -> Slices {
 }
 
 fn slices_of(state: &State, limit: usize) -> Slices {
-    let State { next_seq, next_offset, next_sub, next_timer, subs, kv, delayed, delayed_bytes: _ } = state;
+    let State { next_seq, next_offset, next_sub, next_timer, subs, kv, delayed, delayed_bytes: _, seen } = state;
     let covers = next_seq - 1;
     let mut w = Writer { covers, done: VecDeque::new(), current: Vec::new(), limit };
     w.begin_slice();
@@ -166,6 +167,14 @@ fn slices_of(state: &State, limit: usize) -> Slices {
             put_event(out, event);
         },
     );
+    for (number, bucket) in seen.buckets.iter().enumerate() {
+        let prefix = |out: &mut Vec<u8>| {
+            put_u64(out, number as u64);
+            put_time(out, bucket.since);
+            put_time(out, bucket.until);
+        };
+        w.section(tag::SEEN, prefix, bucket.iter(), put_id);
+    }
     w.end_slice();
     if let Some(last) = w.done.back_mut() {
         last[1] = 1;
@@ -251,8 +260,25 @@ impl Assembly {
                     self.state.next_timer = next;
                 }
             }
+            tag::SEEN => self.seen(r)?,
             tag::SETTLED | tag::PARKED | tag::DEAD => self.progress(tag, r)?,
             other => return Err(Malformed::Unknown("checkpoint section", u64::from(other))),
+        }
+        Ok(())
+    }
+
+    fn seen(&mut self, mut r: Reader<'_>) -> Result<(), Malformed> {
+        let number = r.u64()?;
+        let bucket = Bucket::new(take_time(&mut r)?, take_time(&mut r)?);
+        let buckets = &mut self.state.seen.buckets;
+        if number == buckets.len() as u64 {
+            buckets.push_back(bucket);
+        }
+        let going_on = buckets.len() as u64 == number.wrapping_add(1);
+        let bucket = buckets.back_mut().filter(|_| going_on).ok_or(Malformed::Invalid("a bucket of ids is missing"))?;
+        while !r.is_empty() {
+            let (id, offset) = take_id(&mut r)?;
+            bucket.insert(id, offset);
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod ranges;
 mod read;
 mod recovery;
 mod rotate;
+mod seen;
 mod segment;
 mod shared;
 mod spare;
@@ -59,11 +60,12 @@ pub use options::{Durability, LogOptions};
 pub use ranges::OffsetSet;
 pub use read::SegmentInfo;
 pub use recovery::{RecoveryReport, Truncation};
+pub use seen::{FirstSeen, SeenIds};
 pub use shared::Done;
 pub use state::{KvEntry, KvSpace, Progress, State, SubState};
 #[cfg(any(test, feature = "testing"))]
 pub use stepped::Stage;
-pub use txn::{KvRecord, SettleRecord, SubChange, Txn};
+pub use txn::{IdRecord, KvRecord, SettleRecord, SubChange, Txn};
 pub use verify::{IndexState, Problem, SegmentReport, Verified, verify};
 
 /// Locks a mutex. A panic of another holder leaves nothing half-done that later holders would not notice.

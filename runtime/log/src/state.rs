@@ -22,6 +22,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 use crate::ranges::OffsetSet;
+use crate::seen::SeenIds;
 use crate::txn::{KvRecord, SettleRecord, SubChange, Txn};
 
 /// The durable state after a transaction.
@@ -43,6 +44,8 @@ pub struct State {
     pub delayed: BTreeMap<u64, Arc<Event>>,
     /// What the waiting events cost in memory ([`Event::cost`]).
     pub delayed_bytes: usize,
+    /// Client-supplied ids seen lately.
+    pub seen: SeenIds,
 }
 
 /// One subscription.
@@ -100,6 +103,7 @@ impl Default for State {
             kv: FxHashMap::default(),
             delayed: BTreeMap::new(),
             delayed_bytes: 0,
+            seen: SeenIds::default(),
         }
     }
 }
@@ -110,7 +114,7 @@ impl State {
         if txn.seq < self.next_seq {
             return;
         }
-        let Txn { seq, first_offset: _, events, settlement, kv, delayed, fired, subs } = txn;
+        let Txn { seq, first_offset: _, events, settlement, kv, delayed, fired, subs, ids } = txn;
         self.next_seq = seq + 1;
         if !events.is_empty() {
             self.next_offset = txn.end_offset();
@@ -133,6 +137,9 @@ impl State {
             if let Some(event) = self.delayed.remove(timer) {
                 self.delayed_bytes -= event.cost();
             }
+        }
+        if let Some(ids) = ids {
+            self.seen.apply(ids);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use busway_types::{DeadLetter, Event, KvWrite, Offset, Parked, ServiceName, SubId, Timestamp};
+use busway_types::{DeadLetter, Event, Fingerprint, KvWrite, Offset, Parked, ServiceName, SubId, Timestamp};
 
 /// What is committed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Txn {
     pub fired: Vec<u64>,
     /// Subscriptions that came, went or changed.
     pub subs: Vec<SubChange>,
+    /// Client-supplied ids of events appended or delayed.
+    pub ids: Option<Box<IdRecord>>,
 }
 
 impl Txn {
@@ -39,7 +41,8 @@ impl Txn {
         let events: usize = self.events.iter().chain(self.delayed.iter().map(|(_, e)| e)).map(|e| e.cost()).sum();
         let kv: usize = self.kv.iter().map(KvRecord::cost).sum();
         let settled = self.settlement.as_ref().map_or(0, SettleRecord::cost);
-        size_of::<Self>() + events + kv + settled + 8 * self.fired.len() + 64 * self.subs.len()
+        let ids = self.ids.as_ref().map_or(0, |ids| 32 * (ids.ids.len() + 2));
+        size_of::<Self>() + events + kv + settled + 8 * self.fired.len() + 64 * self.subs.len() + ids
     }
 }
 
@@ -79,6 +82,19 @@ impl SettleRecord {
             + 64 * (self.parked.len() + self.dead.len())
             + errors
     }
+}
+
+/// Client-supplied ids, and what is forgotten of earlier ones. See [`SeenIds`](crate::SeenIds).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdRecord {
+    /// When they came.
+    pub now: Timestamp,
+    /// How many of the oldest buckets are forgotten first.
+    pub forgotten: usize,
+    /// Whether a new bucket begins with them.
+    pub begins: bool,
+    /// Each id with the offset its event got; none for a delayed one.
+    pub ids: Vec<(Fingerprint, Option<Offset>)>,
 }
 
 /// One change to a service's key-value.

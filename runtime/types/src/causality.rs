@@ -24,9 +24,12 @@ pub struct Origin {
     pub traceparent: Option<Box<str>>,
     /// Handlers between the first event and this one.
     pub hops: u8,
+    /// Whether the publisher chose the event's id. Only then publishing it again is recognised.
+    pub chosen_id: bool,
 }
 
-static OUTSIDE: Origin = Origin { source: None, cause: None, correlation: None, traceparent: None, hops: 0 };
+static OUTSIDE: Origin =
+    Origin { source: None, cause: None, correlation: None, traceparent: None, hops: 0, chosen_id: false };
 
 impl From<Origin> for Causality {
     fn from(origin: Origin) -> Self {

@@ -133,6 +133,8 @@ pub enum Verdict {
         /// Every failed attempt, oldest first.
         attempts: Vec<Attempt>,
     },
+    /// Done with, without having been handled: it expired first.
+    Expired,
     /// A dead letter goes back: parked again, no attempts, due at once.
     Revived,
     /// A dead letter is dropped for good.

@@ -76,7 +76,7 @@ pub struct Draft {
     pub data: Bytes,
     /// Deliver not before this time.
     pub not_before: Option<Timestamp>,
-    /// Do not deliver after this time.
+    /// Do not deliver at this time or later. Its topic may say an earlier one.
     pub expires: Option<Timestamp>,
     /// Where it comes from.
     pub causality: Causality,
@@ -100,7 +100,10 @@ impl Draft {
 
     /// Checks the draft and makes it an event published at `time` with `id`.
     pub fn admit(self, id: EventId, time: Timestamp, limits: &Limits) -> Result<Event, InvalidEvent> {
-        let Self { id: _, topic, key, content_type, headers, data, not_before, expires, causality } = self;
+        let Self { id: chosen, topic, key, content_type, headers, data, not_before, expires, mut causality } = self;
+        if chosen.is_some() {
+            causality.chosen_id = true;
+        }
         if headers.len() > limits.headers {
             return Err(InvalidEvent::Headers { found: headers.len(), max: limits.headers });
         }
@@ -109,6 +112,13 @@ impl Draft {
         {
             return Err(InvalidEvent::Key { bytes: key.text.len(), max: limits.key_bytes });
         }
+        let from = not_before.unwrap_or(time).max(time);
+        if let Some(at) = expires
+            && at <= from
+        {
+            return Err(InvalidEvent::Expired { expires: at, from });
+        }
+        let expires = [expires, limits.expiry(&topic, from)].into_iter().flatten().min();
         let event = Event { id, topic, key, time, content_type, headers, data, not_before, expires, causality };
         let bytes = event.payload_bytes();
         if bytes > limits.event_bytes {
@@ -137,13 +147,18 @@ pub struct Event {
     pub data: Bytes,
     /// Delivered not before this time.
     pub not_before: Option<Timestamp>,
-    /// Not delivered after this time.
+    /// Not delivered at this time or later.
     pub expires: Option<Timestamp>,
     /// Where it came from.
     pub causality: Causality,
 }
 
 impl Event {
+    /// Whether it may not be delivered any more at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|at| at <= now)
+    }
+
     /// Bytes of data, key, headers and content type: what `Limits::event_bytes` bounds.
     pub fn payload_bytes(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
@@ -212,6 +227,14 @@ pub enum InvalidEvent {
         /// The limit.
         max: usize,
     },
+    /// It expires before it could be delivered.
+    #[error("the event expires at {expires}, before it may be delivered ({from}); give it more time or less delay")]
+    Expired {
+        /// When it expires.
+        expires: Timestamp,
+        /// When it is published, or due.
+        from: Timestamp,
+    },
     /// An empty key, or one longer than `Limits::key_bytes`.
     #[error("the key has {bytes} bytes; 1 to {max} are allowed (leave the key out for no order)")]
     Key {
@@ -247,6 +270,26 @@ mod tests {
         assert!(Key::new("", &limits).is_err());
         assert!(Key::new(&"k".repeat(255), &limits).is_ok());
         assert!(Key::new(&"k".repeat(256), &limits).is_err());
+    }
+
+    #[test]
+    fn the_earlier_of_an_events_own_expiry_and_its_topics_counts() {
+        let rule = |topics: &str, secs| crate::TopicExpiry {
+            topics: topics.parse().expect("a pattern"),
+            after: std::time::Duration::from_secs(secs),
+        };
+        let limits = Limits { topic_expiry: vec![rule("t", 60), rule(">", 90), rule("u", 1)], ..Limits::default() };
+        let expires = |own: Option<u64>, due: Option<u64>| {
+            let draft = Draft { expires: own.map(Timestamp), not_before: due.map(Timestamp), ..draft(0) };
+            draft.admit(EventId::from_u128(1), Timestamp(1_000), &limits).map(|event| event.expires.map(|at| at.0))
+        };
+        assert_eq!(expires(None, None), Ok(Some(61_000)));
+        assert_eq!(expires(Some(5_000), None), Ok(Some(5_000)));
+        assert_eq!(expires(Some(500_000), None), Ok(Some(61_000)));
+        assert_eq!(expires(None, Some(9_000)), Ok(Some(69_000)), "from when it is due");
+        let late = InvalidEvent::Expired { expires: Timestamp(8_000), from: Timestamp(9_000) };
+        assert_eq!(expires(Some(8_000), Some(9_000)), Err(late));
+        assert!(expires(Some(1_000), None).is_err(), "it could never be delivered");
     }
 
     #[test]

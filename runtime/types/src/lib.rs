@@ -11,6 +11,7 @@
 mod causality;
 mod delivery;
 mod event;
+mod fingerprint;
 mod id;
 mod limits;
 mod name;
@@ -21,8 +22,9 @@ mod topic;
 pub use causality::{Causality, Origin};
 pub use delivery::{Chunk, Delivery, DeliveryResult, Effects, Outcome, Report, Settle, Settlement, Verdict};
 pub use event::{Batch, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, Receipt};
+pub use fingerprint::Fingerprint;
 pub use id::{EventId, InvalidEventId};
-pub use limits::Limits;
+pub use limits::{Limits, TopicExpiry};
 pub use name::{InvalidName, ServiceName};
 pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
 pub use subscription::{

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::{Pattern, Timestamp, Topic};
+
 /// The limits of one node. A field's doc says what it bounds and what happens there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -45,6 +47,13 @@ pub struct Limits {
     /// Bytes of parked events, dead letters and delayed events that a bus in memory keeps. At 80 % external publishers
     /// get `overloaded`, at 90 % deliveries that may publish pause.
     pub memory_bytes: usize,
+    /// How long a client-supplied id is remembered, so that publishing it again gives the first receipt. Zero remembers
+    /// none.
+    pub dedup_window: Duration,
+    /// Client-supplied ids that are remembered. Beyond it the oldest eighth is forgotten early.
+    pub dedup_ids: usize,
+    /// How long events of some topics may be delivered. Where several select a topic the shortest counts.
+    pub topic_expiry: Vec<TopicExpiry>,
     /// Bytes of the log on disk. At 80 % external publishers get `overloaded`, at 90 % deliveries that may publish
     /// pause; acknowledgements always fit.
     pub disk_bytes: u64,
@@ -54,6 +63,26 @@ pub struct Limits {
     pub kv_value_bytes: usize,
     /// Bytes of all keys and values of one service. A write beyond it is refused (`too-large`).
     pub kv_bytes: usize,
+}
+
+/// How long events of some topics may be delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicExpiry {
+    /// Which topics.
+    pub topics: Pattern,
+    /// From when an event is published, or due if it is delayed.
+    pub after: Duration,
+}
+
+impl Limits {
+    /// The most rules in `topic_expiry`; each is looked at for every event that is published.
+    pub const TOPIC_RULES: usize = 64;
+
+    /// When an event of `topic` that is published or due at `from` expires, as far as its topic says.
+    pub(crate) fn expiry(&self, topic: &Topic, from: Timestamp) -> Option<Timestamp> {
+        let selecting = self.topic_expiry.iter().filter(|rule| rule.topics.matches(topic));
+        selecting.map(|rule| from.after(rule.after)).min()
+    }
 }
 
 impl Default for Limits {
@@ -79,6 +108,9 @@ impl Default for Limits {
             chunk_events: 256,
             recent_bytes: 16 * MIB,
             memory_bytes: 256 * MIB,
+            dedup_window: Duration::from_mins(2),
+            dedup_ids: 1_000_000,
+            topic_expiry: Vec::new(),
             disk_bytes: 10 * 1024 * MIB as u64,
             kv_key_bytes: 512,
             kv_value_bytes: MIB,

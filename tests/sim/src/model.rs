@@ -196,6 +196,7 @@ impl Model {
                     ran.open.remove(&offset);
                     assert!(kept.len() <= failed.max(1), "{offset} has more attempts in {name} than it ran");
                 }
+                Verdict::Expired => panic!("{offset} expired in {name}, and nothing here can"),
                 Verdict::Revived => drop(ran.revived.insert(offset)),
                 Verdict::Dropped => drop(ran.dropped.insert(offset)),
             }

@@ -42,7 +42,7 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         lasted(node.uptime_ms),
         node.admin
     ))?;
-    output.line(format!(
+    let mut line = format!(
         "bus: {}, durability {}, events {} to {}, {}, {} delayed, room {}",
         shown(&node.engine),
         node.durability,
@@ -51,7 +51,13 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         bytes(bus.bytes),
         count(bus.delayed as u64),
         bus.room
-    ))?;
+    );
+    for (number, what) in [(bus.duplicates, "published again"), (bus.expired, "expired while delayed")] {
+        if number > 0 {
+            line.extend([", ", &count(number), " ", what]);
+        }
+    }
+    output.line(line)?;
     output.line("")?;
     if services.is_empty() {
         output.line("no services")?;
@@ -67,6 +73,10 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
             output.line(format!("{} {}: {}", service.name, service.state.as_str(), shown_lines(reason)))?;
         }
         for subscription in &service.subscriptions {
+            if subscription.expired > 0 {
+                let expired = counted(subscription.expired, "event");
+                output.line(format!("{}: {expired} expired before being handled", subscription.name))?;
+            }
             if let Some(paused) = &subscription.paused {
                 output.line(format!("{} paused: {}", subscription.name, shown(paused)))?;
             }

@@ -1,6 +1,7 @@
 //! Tests of the machine by behaviour, and a simulation.
 
 mod delivery;
+mod expiry;
 mod feed;
 mod limits;
 mod order;

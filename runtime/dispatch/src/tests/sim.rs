@@ -144,6 +144,7 @@ impl Sim {
         for delivery in &chunk.deliveries {
             let offset = delivery.logged.offset;
             assert!(durable.selects(&delivery.logged.event), "{offset} was not selected");
+            assert!(!delivery.logged.event.is_expired(Timestamp(self.now)), "{offset} was delivered after it expired");
             assert!(!durable.acked.contains(&offset), "{offset} was delivered after it was done");
             assert!(delivery.attempt <= durable.spec.retry.attempts, "too many attempts");
         }
@@ -174,6 +175,7 @@ impl Sim {
             if self.below(10) == 0 {
                 event.causality.source = Some("s0".parse().expect("a name"));
             }
+            event.expires = (self.below(8) == 0).then(|| Timestamp(self.now + self.random.next_u64() % 400));
             event.causality.hops = if self.below(60) == 0 { 9 } else { 0 };
             events.push(Arc::new(event));
         }

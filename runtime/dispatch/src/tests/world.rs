@@ -24,6 +24,7 @@ pub(crate) struct Durable {
     /// No order is promised for these: called back, or bodies that were gone.
     pub(crate) loose: BTreeSet<Offset>,
     pub(crate) dropped: BTreeSet<Offset>,
+    pub(crate) expired: BTreeSet<Offset>,
     /// Whether order is checked: the ordering was never changed.
     pub(crate) ordered: bool,
     last_acked: BTreeMap<u64, Offset>,
@@ -42,6 +43,7 @@ impl Durable {
             acked: BTreeSet::new(),
             loose: BTreeSet::new(),
             dropped: BTreeSet::new(),
+            expired: BTreeSet::new(),
             ordered,
             last_acked: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -117,6 +119,12 @@ impl Durable {
                 assert!(self.acked.insert(offset), "{offset} took effect twice");
                 self.check_order(offset, &log[offset as usize]);
             }
+            Verdict::Expired => {
+                assert!(is_new, "{offset} expired after it was settled");
+                assert!(log[offset as usize].expires.is_some(), "{offset} cannot expire");
+                self.parked.remove(&offset);
+                self.expired.insert(offset);
+            }
             Verdict::Parked(parked) => {
                 assert!(is_new, "{offset} was parked after it was settled");
                 assert!(parked.attempts.len() < self.spec.retry.attempts as usize, "too many attempts");
@@ -156,6 +164,7 @@ impl Durable {
         for (offset, event) in (0..).zip(log) {
             let ends = usize::from(self.acked.contains(&offset))
                 + usize::from(self.dead.contains_key(&offset))
+                + usize::from(self.expired.contains(&offset))
                 + usize::from(self.dropped.contains(&offset));
             assert_eq!(ends, usize::from(self.selects(event)), "{offset} in {} ended {ends} times", self.spec.name);
         }

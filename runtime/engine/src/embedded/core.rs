@@ -14,6 +14,7 @@ use busway_types::{
     Timestamp, Verdict,
 };
 
+use super::dedup::NewIds;
 use super::kept::Kept;
 use super::kv::{self, ConflictGuard};
 use super::recent::Recent;
@@ -40,6 +41,10 @@ pub(super) struct Core {
     /// Old batches that nobody reads any more, to be dropped by whoever holds the lock, after letting go of it: freeing
     /// hundreds of events takes longer than numbering them.
     evicted: Vec<Batch>,
+    /// Events that were not accepted again, since the engine was opened.
+    pub(super) duplicates: u64,
+    /// Delayed events that had expired when their time came, since the engine was opened.
+    pub(super) expired: u64,
 }
 
 impl Core {
@@ -51,6 +56,8 @@ impl Core {
             kept: in_memory.then(Kept::default),
             due,
             evicted: Vec::new(),
+            duplicates: 0,
+            expired: 0,
         }
     }
 
@@ -83,30 +90,46 @@ impl Core {
         Sequenced { txn, batch }
     }
 
-    /// Splits published events into those that are appended now and those that wait for their time.
+    /// Splits published events into those that are appended now, those that wait for their time, and those that were
+    /// published before and get the first one's receipt. No transaction when all are of the last kind.
     pub(super) fn publish(
         &mut self,
         events: Vec<Arc<Event>>,
         now: Timestamp,
         limits: &Limits,
-    ) -> Result<(Sequenced, Vec<Receipt>), EngineError> {
+    ) -> Result<(Option<Sequenced>, Vec<Receipt>), EngineError> {
         let mut txn = self.blank();
         let waits = |event: &Event| event.not_before.is_some_and(|at| at > now);
-        if !events.iter().any(|event| waits(event)) {
+        if !events.iter().any(|event| event.causality.chosen_id || waits(event)) {
             let first = txn.first_offset;
             let receipt = |(i, e): (usize, &Arc<Event>)| Receipt { id: e.id, offset: Some(first + i as u64) };
             let receipts = events.iter().enumerate().map(receipt).collect();
             txn.events = events;
-            return Ok((self.sequence(txn), receipts));
+            return Ok((Some(self.sequence(txn)), receipts));
         }
-        self.check_delayed(events.iter().filter(|e| waits(e)), limits)?;
         let mut receipts = Vec::with_capacity(events.len());
+        let mut fresh = Vec::with_capacity(events.len());
+        let mut ids = NewIds::default();
+        let mut next = txn.first_offset;
         for event in events {
-            let offset = if waits(&event) { None } else { Some(txn.first_offset + txn.events.len() as u64) };
-            receipts.push(Receipt { id: event.id, offset });
+            let offset = (!waits(&event)).then_some(next);
+            let first = ids.first_of(&self.state.seen, &event, offset, now, limits);
+            receipts.push(Receipt { id: event.id, offset: first.map_or(offset, |first| first.offset) });
+            if first.is_none() {
+                next += u64::from(offset.is_some());
+                fresh.push(event);
+            }
+        }
+        self.check_delayed(fresh.iter().filter(|e| waits(e)), limits)?;
+        self.duplicates += (receipts.len() - fresh.len()) as u64;
+        if fresh.is_empty() {
+            return Ok((None, receipts));
+        }
+        for event in fresh {
             self.place(&mut txn, event, now);
         }
-        Ok((self.sequence(txn), receipts))
+        ids.record(&self.state.seen, &mut txn, now, limits);
+        Ok((Some(self.sequence(txn)), receipts))
     }
 
     fn check_delayed<'a>(
@@ -149,9 +172,13 @@ impl Core {
             }
             self.due.pop_first();
             if let Some(event) = self.state.delayed.get(&id) {
-                bytes += event.cost();
-                txn.events.push(Arc::clone(event));
                 txn.fired.push(id);
+                if event.is_expired(now) {
+                    self.expired += 1;
+                } else {
+                    bytes += event.cost();
+                    txn.events.push(Arc::clone(event));
+                }
             }
         }
         (!txn.fired.is_empty()).then(|| self.sequence(txn))
@@ -163,11 +190,13 @@ impl Core {
         settlement: Settlement,
         service: &ServiceName,
         now: Timestamp,
+        limits: &Limits,
     ) -> (Sequenced, Vec<Offset>) {
         let Settlement { token: _, sub, cursor, settles } = settlement;
         let mut txn = self.blank();
         let mut record = SettleRecord { cursor, acked: Vec::with_capacity(settles.len()), ..SettleRecord::of(sub) };
         let mut guard = ConflictGuard::default();
+        let mut ids = NewIds::default();
         for settle in settles {
             let offset = settle.offset;
             if let Verdict::Acked(Some(effects)) = &settle.verdict
@@ -187,10 +216,17 @@ impl Core {
                         let Effects { reads: _, scans: _, writes, publishes } = *effects;
                         txn.kv.extend(writes.into_iter().map(|op| KvRecord { service: service.clone(), op }));
                         for event in publishes {
-                            self.place(&mut txn, event, now);
+                            let waits = event.not_before.is_some_and(|at| at > now);
+                            let offset = (!waits).then_some(txn.end_offset());
+                            if ids.first_of(&self.state.seen, &event, offset, now, limits).is_some() {
+                                self.duplicates += 1;
+                            } else {
+                                self.place(&mut txn, event, now);
+                            }
                         }
                     }
                 }
+                Verdict::Expired => record.acked.push(offset),
                 Verdict::Parked(parked) => record.parked.push(Parked { offset, ..parked }),
                 Verdict::Dead { reason, time, attempts } => {
                     record.dead.push(DeadLetter { offset, reason, time, attempts });
@@ -203,6 +239,7 @@ impl Core {
             record.cursor = record.cursor.min(lowest);
         }
         txn.settlement = Some(record);
+        ids.record(&self.state.seen, &mut txn, now, limits);
         (self.sequence(txn), guard.conflicts)
     }
 
@@ -214,7 +251,7 @@ impl Core {
         });
         match (&settle.verdict, &settle.event) {
             (Verdict::Parked(_) | Verdict::Dead { .. }, Some(event)) if !held => kept.hold(settle.offset, event),
-            (Verdict::Acked(_) | Verdict::Dropped, _) if held => kept.release(settle.offset),
+            (Verdict::Acked(_) | Verdict::Expired | Verdict::Dropped, _) if held => kept.release(settle.offset),
             _ => {}
         }
     }

@@ -12,6 +12,7 @@
 //! process waits for the log, the dispatcher does not.
 
 mod core;
+mod dedup;
 mod kept;
 mod kv;
 mod recent;
@@ -25,7 +26,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange};
+use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange, Txn};
 use busway_types::{
     Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement,
     StartAt, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
@@ -192,6 +193,11 @@ impl Shared {
                 sink.delayed(0, due);
             }
         }
+        self.submit(vec![txn], done);
+    }
+
+    /// Hands transactions to the log; `done` is told once they and all before them are safe.
+    fn submit(self: &Arc<Self>, txns: Vec<Txn>, done: Option<oneshot::Sender<Result<(), EngineError>>>) {
         let Some(log) = &self.log else {
             if let Some(done) = done {
                 let _ = done.send(Ok(()));
@@ -200,7 +206,7 @@ impl Shared {
         };
         let shared = Arc::clone(self);
         log.submit(
-            vec![txn],
+            txns,
             Box::new(move |result| {
                 let result = result.map_err(|error| failed(&error));
                 if let Err(error) = &result {
@@ -316,13 +322,19 @@ impl Engine for Embedded {
         };
         let evicted = core.take_evicted();
         if shared.log.is_none() {
-            shared.hand_on(sequenced, None);
+            if let Some(sequenced) = sequenced {
+                shared.hand_on(sequenced, None);
+            }
             drop(core);
             drop(evicted);
             return Box::pin(std::future::ready(Ok(receipts)));
         }
         let (done, safe) = oneshot::channel();
-        shared.hand_on(sequenced, Some(done));
+        match sequenced {
+            Some(sequenced) => shared.hand_on(sequenced, Some(done)),
+            // What the receipts stand for may still be on its way to the disk.
+            None => shared.submit(Vec::new(), Some(done)),
+        }
         drop(core);
         drop(evicted);
         Shared::answer(receipts, safe)
@@ -406,7 +418,7 @@ impl Engine for Embedded {
                 return Err(EngineError::Refused(format!("subscription {} is not known", settlement.sub.0)));
             };
             let service = sub.service.clone();
-            let (sequenced, conflicts) = core.settle(settlement, &service, now);
+            let (sequenced, conflicts) = core.settle(settlement, &service, now, &self.shared.limits);
             self.shared.hand_on(sequenced, None);
             self.shared.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
             (conflicts, core.take_evicted())
@@ -571,6 +583,8 @@ impl Engine for Embedded {
             head: core.state.next_offset,
             bytes: self.shared.log.as_ref().map_or((core.recent.bytes() + core.kept_bytes()) as u64, Log::bytes),
             delayed: core.due.len(),
+            duplicates: core.duplicates,
+            expired: core.expired,
         }
     }
 

@@ -1,5 +1,7 @@
 //! The embedded engine keeps the contract, in memory and on disk.
 
+mod dedup;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -142,7 +142,9 @@ impl From<InvalidEvent> for ApiError {
         let detail = error.to_string();
         match error {
             InvalidEvent::TooLarge { .. } => Self::TooLarge { detail, index: None },
-            InvalidEvent::Headers { .. } | InvalidEvent::Key { .. } => Self::Invalid { detail, index: None },
+            InvalidEvent::Headers { .. } | InvalidEvent::Key { .. } | InvalidEvent::Expired { .. } => {
+                Self::Invalid { detail, index: None }
+            }
         }
     }
 }

@@ -59,6 +59,12 @@ pub struct BusStatus {
     pub bytes: u64,
     /// Delayed events that wait.
     pub delayed: usize,
+    /// Events that were not accepted again because their id was known, since the start of the node.
+    #[serde(default)]
+    pub duplicates: u64,
+    /// Delayed events that had expired when their time came, since the start of the node.
+    #[serde(default)]
+    pub expired: u64,
     /// How much room there is: `enough`, `no-publishers` or `no-transactions`.
     pub room: String,
 }
@@ -161,6 +167,9 @@ pub struct SubscriptionStatus {
     pub parked: usize,
     /// Dead letters.
     pub dead: usize,
+    /// Events that expired before they were handled, since the service was attached.
+    #[serde(default)]
+    pub expired: u64,
     /// Events in memory that are not yet settled.
     pub backlog_events: usize,
     /// Offsets between its cursor and the head of the log, of whatever topic.

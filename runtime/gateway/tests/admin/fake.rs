@@ -100,7 +100,15 @@ impl AdminBackend for Fake {
                 admin: "127.0.0.1:1".parse().expect("an address"),
                 draining: false,
             };
-            let bus = BusStatus { oldest: 0, head: self.head(), bytes: 0, delayed: 0, room: "enough".into() };
+            let bus = BusStatus {
+                oldest: 0,
+                head: self.head(),
+                bytes: 0,
+                delayed: 0,
+                duplicates: 0,
+                expired: 0,
+                room: "enough".into(),
+            };
             Ok(StatusReport { node, bus, services: vec![], refused: vec![], detached: vec![] })
         })
     }

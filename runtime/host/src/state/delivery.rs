@@ -126,6 +126,7 @@ fn causality(input: &Event, service: &super::Service) -> Causality {
         correlation: Some(correlation.clone().unwrap_or_else(|| input.id.to_string().into_boxed_str())),
         traceparent: traceparent.clone(),
         hops: hops.saturating_add(1),
+        chosen_id: false,
     }
     .into()
 }

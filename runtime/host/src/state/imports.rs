@@ -25,7 +25,7 @@ impl From<Refusal> for Refused {
 
 /// Makes a draft of what a guest gave.
 fn draft(message: Message, limits: &Limits, now: Timestamp) -> Result<Draft, Refusal> {
-    let Message { topic, key, content_type, headers, data, id, delay_ms } = message;
+    let Message { topic, key, content_type, headers, data, id, delay_ms, expires_ms } = message;
     let invalid = |error: &dyn std::error::Error| Refusal::Invalid(error.to_string());
     let topic = topic.parse().map_err(|error| invalid(&error))?;
     let mut draft = Draft::new(topic, Bytes::from(data));
@@ -34,6 +34,7 @@ fn draft(message: Message, limits: &Limits, now: Timestamp) -> Result<Draft, Ref
     draft.content_type = content_type.map(String::into_boxed_str);
     draft.headers = headers.into_iter().map(|header| (header.name.into(), header.value.into())).collect();
     draft.not_before = delay_ms.filter(|delay| *delay > 0).map(|delay| now.after(Duration::from_millis(delay)));
+    draft.expires = expires_ms.map(|after| now.after(Duration::from_millis(after)));
     Ok(draft)
 }
 

@@ -34,7 +34,7 @@
 
   ;; the message at `at`: topic `topic`, data `data`
   (func $message (param $at i32) (param $topic i32) (param $topic-len i32) (param $data i32) (param $data-len i32)
-    (memory.fill (local.get $at) (i32.const 0) (i32.const 80))
+    (memory.fill (local.get $at) (i32.const 0) (i32.const 96))
     (i32.store (local.get $at) (local.get $topic))
     (i32.store offset=4 (local.get $at) (local.get $topic-len))
     (i32.store offset=40 (local.get $at) (local.get $data))
@@ -64,9 +64,9 @@
   ;; `count` messages of 1 byte each, all in one call
   (func $flood (param $count i32) (param $data-len i32) (result i32)
     (local $i i32) (local $list i32)
-    (local.set $list (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 80))))
+    (local.set $list (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 96))))
     (loop $next
-      (call $message (i32.add (local.get $list) (i32.mul (local.get $i) (i32.const 80)))
+      (call $message (i32.add (local.get $list) (i32.mul (local.get $i) (i32.const 96)))
         (i32.const 4096) (i32.const 9) (i32.const 4096) (local.get $data-len))
       (local.set $i (i32.add (local.get $i) (i32.const 1)))
       (br_if $next (i32.lt_u (local.get $i) (local.get $count))))

@@ -18,7 +18,8 @@ const SOURCE: u16 = 1 << 5;
 const CAUSE: u16 = 1 << 6;
 const CORRELATION: u16 = 1 << 7;
 const TRACEPARENT: u16 = 1 << 8;
-const KNOWN: u16 = (1 << 9) - 1;
+const CHOSEN_ID: u16 = 1 << 9;
+const KNOWN: u16 = (1 << 10) - 1;
 
 /// The fewest bytes of an event: length, flags, id, time, topic, hops, data.
 const LEAST: usize = 4 + 2 + 16 + 1 + 1 + 1 + 1;
@@ -42,7 +43,7 @@ impl TopicCache {
 
 fn flags_of(event: &Event) -> u16 {
     let Event { id: _, topic: _, key, time: _, content_type, headers, data: _, not_before, expires, causality } = event;
-    let Origin { source, cause, correlation, traceparent, hops: _ } = &**causality;
+    let Origin { source, cause, correlation, traceparent, hops: _, chosen_id } = &**causality;
     let flag = |present: bool, bit: u16| if present { bit } else { 0 };
     flag(key.is_some(), KEY)
         | flag(content_type.is_some(), CONTENT_TYPE)
@@ -53,6 +54,7 @@ fn flags_of(event: &Event) -> u16 {
         | flag(cause.is_some(), CAUSE)
         | flag(correlation.is_some(), CORRELATION)
         | flag(traceparent.is_some(), TRACEPARENT)
+        | flag(*chosen_id, CHOSEN_ID)
 }
 
 /// Appends one event.
@@ -113,7 +115,7 @@ pub(crate) fn take_event(from: &mut Reader<'_>, topics: &mut TopicCache) -> Resu
     let cause = if has(CAUSE) { Some(EventId::from_u128(u128::from_be_bytes(r.array()?))) } else { None };
     let correlation = optional_text(&mut r, has(CORRELATION))?;
     let traceparent = optional_text(&mut r, has(TRACEPARENT))?;
-    let causality = Origin { source, cause, correlation, traceparent, hops: r.u8()? }.into();
+    let causality = Origin { source, cause, correlation, traceparent, hops: r.u8()?, chosen_id: has(CHOSEN_ID) }.into();
     let data = r.payload()?;
     if !r.is_empty() {
         return Err(Malformed::Invalid("an event is longer than its parts"));

@@ -5,10 +5,12 @@
 //! event's flags; whoever meets one that it does not know refuses the file and never guesses.
 
 mod event;
+mod ids;
 mod parts;
 mod txn;
 
 pub(crate) use event::{EventReader, Peek, TopicCache, put_event, take_event};
+pub(crate) use ids::{put_id, take_id};
 pub(crate) use parts::{put_dead, put_parked, put_run, put_time, take_dead, take_parked, take_run, take_time};
 pub(crate) use txn::{decode_txn, encode_txn, events_in};
 
@@ -32,6 +34,7 @@ pub(crate) mod tag {
     pub(crate) const DELAYED: u8 = 4;
     pub(crate) const FIRED: u8 = 5;
     pub(crate) const SUBS: u8 = 6;
+    pub(crate) const IDS: u8 = 7;
     pub(crate) const COUNTERS: u8 = 16;
     pub(crate) const SUB: u8 = 17;
     pub(crate) const SETTLED: u8 = 18;
@@ -39,6 +42,7 @@ pub(crate) mod tag {
     pub(crate) const DEAD: u8 = 20;
     pub(crate) const KV_ENTRIES: u8 = 21;
     pub(crate) const TIMERS: u8 = 22;
+    pub(crate) const SEEN: u8 = 23;
 }
 
 /// Begins a section; to be given to [`end_section`].

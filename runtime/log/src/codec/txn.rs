@@ -3,6 +3,7 @@
 use busway_types::{KvWrite, Offset, SubId};
 
 use super::event::take_service;
+use super::ids::{put_ids, take_ids};
 use super::{
     EventReader, TopicCache, begin_section, end_section, kind, next_section, put_dead, put_event, put_parked, put_run,
     put_time, tag, take_dead, take_event, take_parked, take_run, take_time,
@@ -12,7 +13,7 @@ use crate::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 /// Appends the body of a transaction.
 pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
-    let Txn { seq: _, first_offset, events, settlement, kv, delayed, fired, subs } = txn;
+    let Txn { seq: _, first_offset, events, settlement, kv, delayed, fired, subs, ids } = txn;
     out.push(kind::TXN);
     if !events.is_empty() {
         let start = begin_section(out, tag::EVENTS);
@@ -55,6 +56,11 @@ pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
         }
         end_section(out, start);
     }
+    if let Some(ids) = ids {
+        let start = begin_section(out, tag::IDS);
+        put_ids(out, ids);
+        end_section(out, start);
+    }
 }
 
 /// The offsets of the events in a transaction's body (without its kind): the first and the one after the last. Looks
@@ -65,7 +71,7 @@ pub(crate) fn events_in(body: &[u8]) -> Result<Option<(Offset, Offset)>, Malform
     while let Some((tag, content)) = next_section(&mut body)? {
         match tag {
             tag::EVENTS => found = Some(EventReader::new(content)?.range()),
-            tag::SETTLEMENT..=tag::SUBS => {}
+            tag::SETTLEMENT..=tag::IDS => {}
             other => return Err(Malformed::Unknown("section", u64::from(other))),
         }
     }
@@ -104,6 +110,7 @@ pub(crate) fn decode_txn(body: &[u8], seq: u64, next_offset: Offset) -> Result<T
                     txn.subs.push(take_sub_change(&mut content)?);
                 }
             }
+            tag::IDS => txn.ids = Some(Box::new(take_ids(&mut content)?)),
             other => return Err(Malformed::Unknown("section", u64::from(other))),
         }
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Key, KvWrite, Origin, Parked, ServiceName, SubId,
-    Timestamp,
+    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, ServiceName,
+    SubId, Timestamp,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::option::of;
 use proptest::prelude::*;
 
-use crate::txn::{KvRecord, SettleRecord, SubChange, Txn};
+use crate::txn::{IdRecord, KvRecord, SettleRecord, SubChange, Txn};
 
 fn boxed() -> impl Strategy<Value = Box<str>> {
     "\\PC{0,12}".prop_map(String::into_boxed_str)
@@ -26,10 +26,10 @@ fn service() -> impl Strategy<Value = ServiceName> {
 }
 
 fn causality() -> impl Strategy<Value = Causality> {
-    (of(service()), of(any::<u128>()), of(boxed()), of(boxed()), any::<u8>()).prop_map(
-        |(source, cause, correlation, traceparent, hops)| {
+    (of(service()), of(any::<u128>()), of(boxed()), of(boxed()), any::<u8>(), any::<bool>()).prop_map(
+        |(source, cause, correlation, traceparent, hops, chosen_id)| {
             let cause = cause.map(EventId::from_u128);
-            Origin { source, cause, correlation, traceparent, hops }.into()
+            Origin { source, cause, correlation, traceparent, hops, chosen_id }.into()
         },
     )
 }
@@ -115,12 +115,18 @@ fn sub_change() -> impl Strategy<Value = SubChange> {
     ]
 }
 
+fn ids() -> impl Strategy<Value = Box<IdRecord>> {
+    let id = (any::<[u8; 16]>().prop_map(Fingerprint::from_bytes), of(offset()));
+    (time(), 0_usize..3, any::<bool>(), vec(id, 0..4))
+        .prop_map(|(now, forgotten, begins, ids)| Box::new(IdRecord { now, forgotten, begins, ids }))
+}
+
 /// One transaction on its own.
 pub(crate) fn txn() -> impl Strategy<Value = Txn> {
     let event = || event().prop_map(Arc::new);
     let lists = (vec(event(), 0..4), of(settlement()), vec(kv(), 0..4), vec((0_u64..9, event()), 0..2));
-    (0..u64::from(u32::MAX), offset(), lists, vec(0_u64..9, 0..3), vec(sub_change(), 0..3)).prop_map(
-        |(seq, first_offset, (events, settlement, kv, delayed), fired, subs)| Txn {
+    (0..u64::from(u32::MAX), offset(), lists, vec(0_u64..9, 0..3), (vec(sub_change(), 0..3), of(ids()))).prop_map(
+        |(seq, first_offset, (events, settlement, kv, delayed), fired, (subs, ids))| Txn {
             seq,
             first_offset,
             events,
@@ -129,6 +135,7 @@ pub(crate) fn txn() -> impl Strategy<Value = Txn> {
             delayed,
             fired,
             subs,
+            ids,
         },
     )
 }

@@ -13,10 +13,11 @@ mod writing;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use busway_types::{
-    Attempt, DeadLetter, DeadReason, Entropy, Event, EventId, Key, KvWrite, Offset, Origin, Parked, ServiceName,
-    SplitMix, SubId, Timestamp,
+    Attempt, DeadLetter, DeadReason, Entropy, Event, EventId, Fingerprint, Key, KvWrite, Offset, Origin, Parked,
+    ServiceName, SplitMix, SubId, Timestamp,
 };
 use bytes::Bytes;
 
@@ -53,7 +54,13 @@ fn event(id: u64, bytes: usize) -> Event {
         data: Bytes::from(vec![id as u8; bytes]),
         not_before: None,
         expires: None,
-        causality: Origin { hops: 1, correlation: Some("c".into()), ..Origin::default() }.into(),
+        causality: Origin {
+            hops: 1,
+            chosen_id: id.is_multiple_of(5),
+            correlation: Some("c".into()),
+            ..Origin::default()
+        }
+        .into(),
     }
 }
 
@@ -107,6 +114,13 @@ impl Source {
             txn.delayed.push((self.state.next_timer, Arc::new(event(seq, 20))));
         } else if let Some(timer) = self.state.delayed.keys().next() {
             txn.fired.push(*timer);
+        }
+        if seq.is_multiple_of(3) && !txn.events.is_empty() {
+            let ids = (txn.first_offset..txn.end_offset()).map(|offset| {
+                (Fingerprint::of(&event(offset, 0).topic, EventId::from_u128(u128::from(offset))), Some(offset))
+            });
+            let limits = (Duration::from_secs(40), 100);
+            txn.ids = Some(Box::new(self.state.seen.record(ids.collect(), Timestamp(seq * 1_000), limits)));
         }
         self.state.apply(&txn);
         self.txns.push(txn.clone());

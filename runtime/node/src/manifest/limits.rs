@@ -27,6 +27,8 @@ pub(super) const KEYS: &[&str] = &[
     "chunk-events",
     "recent-bytes",
     "memory-bytes",
+    "dedup-window",
+    "dedup-ids",
     "disk-bytes",
     "kv-key-bytes",
     "kv-value-bytes",
@@ -76,6 +78,12 @@ pub(super) fn read(table: &Table<'_>) -> Limits {
     count(table, "chunk-events", 65_536, &mut l.chunk_events);
     bytes(table, "recent-bytes", KIB, 64 * GIB, &mut l.recent_bytes);
     bytes(table, "memory-bytes", MIB, 1_024 * GIB, &mut l.memory_bytes);
+    if let Some(window) = table.duration("dedup-window", Duration::ZERO..=Duration::from_hours(7 * 24)) {
+        l.dedup_window = window;
+    }
+    if let Some(ids) = table.integer("dedup-ids", 1_000..=100_000_000) {
+        l.dedup_ids = ids as usize;
+    }
     if let Some(disk) = table.bytes("disk-bytes", 256 * MIB..=1_024 * 1_024 * GIB) {
         l.disk_bytes = disk;
     }

@@ -16,6 +16,7 @@ mod parse;
 mod reader;
 mod schedule;
 mod service;
+mod topics;
 mod units;
 
 pub(crate) use app::components;

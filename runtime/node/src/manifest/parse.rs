@@ -10,7 +10,7 @@ use super::bus::{BusConfig, EngineUrl};
 use super::config::ServiceConfig;
 use super::error::{Finding, LoadError};
 use super::reader::{Document, Table};
-use super::{limits, service};
+use super::{limits, service, topics};
 
 /// The largest manifest, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -22,7 +22,7 @@ pub struct Manifest {
     pub path: PathBuf,
     /// `[bus]`.
     pub bus: BusConfig,
-    /// `[limits]`, with defaults filled in.
+    /// `[limits]`, with defaults filled in, and `[topics.PATTERN]`.
     pub limits: Limits,
     /// `[services.NAME]`, by name; paths are taken from the manifest's folder.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
@@ -71,7 +71,7 @@ fn duplicate_service(text: &str, at: usize) -> Option<String> {
 
 fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>) -> Manifest {
     let base = path.parent().unwrap_or(Path::new(""));
-    let known = ["bus", "limits", "services", "gateway", "bridges"];
+    let known = ["bus", "limits", "topics", "services", "gateway", "bridges"];
     let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
     for later in ["gateway", "bridges"] {
         if root.has(later) {
@@ -81,10 +81,12 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     }
     let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability"]);
     let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
+    let mut limits = limits.map(|table| limits::read(&table)).unwrap_or_default();
+    limits.topic_expiry = topics::read(&root);
     Manifest {
         path: path.to_owned(),
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
-        limits: limits.map(|table| limits::read(&table)).unwrap_or_default(),
+        limits,
         services: read_services(&root, path, base),
     }
 }

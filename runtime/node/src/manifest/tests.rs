@@ -303,3 +303,24 @@ fn what_is_not_there_or_no_app_is_told() {
         assert!(told.contains(message), "{told}");
     }
 }
+
+#[test]
+fn topics_say_how_long_their_events_live() {
+    let manifest = parse("[topics.\"shop.>\"]\nexpires = \"1h\"\n[topics.prices]\nexpires = \"250ms\"\n");
+    let mut rules = manifest.expect("good").limits.topic_expiry;
+    rules.sort_by_key(|rule| rule.after);
+    let said: Vec<_> = rules.iter().map(|rule| (rule.topics.to_string(), rule.after)).collect();
+    let hour = Duration::from_hours(1);
+    assert_eq!(said, [("prices".to_owned(), Duration::from_millis(250)), ("shop.>".to_owned(), hour)]);
+    assert!(refused("[topics.\"a..b\"]\nexpires = \"1h\"").starts_with("1:"));
+    assert!(refused("[topics.a]\nexpires = \"0s\"").contains("expires"));
+    assert!(refused("[topics.a]\nexpire = \"1s\"").contains("did you mean `expires`"));
+    assert!(refused("[topics]\na = \"1s\"").contains("is not a table"));
+}
+
+#[test]
+fn the_window_of_deduplication_is_a_limit() {
+    let limits = parse("[limits]\ndedup-window = \"0s\"\ndedup-ids = 5_000").expect("good").limits;
+    assert_eq!((limits.dedup_window, limits.dedup_ids), (Duration::ZERO, 5_000));
+    assert!(refused("[limits]\ndedup-ids = 10").contains("dedup-ids"));
+}

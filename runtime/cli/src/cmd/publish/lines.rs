@@ -102,7 +102,7 @@ impl<R: Read> Reader<R> {
             correlation,
             traceparent,
             delay_ms: delay_ms.or(template.delay_ms),
-            expires_ms: line.expires_ms,
+            expires_ms: line.expires_ms.or(template.expires_ms),
             data: line.data,
             text: line.text,
             base64: line.base64,

@@ -45,12 +45,15 @@ pub(crate) struct PublishArgs {
     /// A header; may be given more than once
     #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<HeaderField>,
-    /// An id of your choice (a UUID), so that publishing it twice can be recognised
+    /// An id of your choice (a UUID): published to this topic before, within 2 minutes, nothing is published
     #[arg(long, conflicts_with = "lines")]
     id: Option<EventId>,
     /// Deliver not before this long from now, such as 5s
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
+    /// Do not deliver later than this long from now, such as 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires: Option<Duration>,
     /// Media type of the data [default: application/json when it is JSON]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
@@ -87,6 +90,10 @@ fn duration(text: &str) -> Result<Duration, String> {
     busway_node::manifest::parse_duration(text).map_err(|e| e.to_string())
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(crate) fn run(args: PublishArgs, client: &Client, output: &mut Output) -> Result<()> {
     let template = PublishRequest {
         topic: args.topic.to_string(),
@@ -94,7 +101,8 @@ pub(crate) fn run(args: PublishArgs, client: &Client, output: &mut Output) -> Re
         id: args.id.map(|id| id.to_string()),
         content_type: args.content_type.clone(),
         headers: args.headers.clone(),
-        delay_ms: args.delay.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+        delay_ms: args.delay.map(millis),
+        expires_ms: args.expires.map(millis),
         ..PublishRequest::default()
     };
     match args.lines {
