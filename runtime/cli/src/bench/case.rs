@@ -1,7 +1,7 @@
 //! The names of benchmark cases.
 //!
-//! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`, and two that
-//! stand alone. Nothing is measured here.
+//! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`, two that stand
+//! alone, and those of the suite `backlog`. Nothing is measured here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,12 +31,42 @@ pub(crate) enum Case {
     NoisyNeighbour,
     /// A thousand services from copies of one component.
     ThousandServices,
+    /// One of the suite `backlog`.
+    Scale(Scale),
 }
+
+/// How the bus on disk behaves when there is much of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// Ten million events that wait for a service.
+    Backlog,
+    /// A thousand subscriptions on one topic.
+    SharedTopic,
+    /// A thousand subscriptions that lag, each on a topic of its own that is rare.
+    RareTopics,
+    /// A hundred thousand topics beside one.
+    ManyTopics,
+    /// A million delayed events.
+    Delayed,
+}
+
+const SCALES: [(&str, Scale); 5] = [
+    ("backlog", Scale::Backlog),
+    ("shared-topic-x1000", Scale::SharedTopic),
+    ("rare-topics-x1000", Scale::RareTopics),
+    ("topics-100000", Scale::ManyTopics),
+    ("delayed", Scale::Delayed),
+];
 
 const SIZES: [(&str, usize); 4] = [("16B", 16), ("100B", 100), ("1KiB", 1024), ("64KiB", 64 * 1024)];
 
 impl Case {
-    /// Every case, in the order in which they are measured.
+    /// The cases of the suite `backlog`, which take minutes and gigabytes.
+    pub(crate) fn backlog() -> Vec<Self> {
+        SCALES.iter().map(|(_, scale)| Self::Scale(*scale)).collect()
+    }
+
+    /// Every other case, in the order in which they are measured.
     pub(crate) fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for place in [Place::Memory, Place::Disk] {
@@ -57,6 +87,10 @@ impl fmt::Display for Case {
         let Throughput { place, per_event, bytes, services } = match self {
             Self::NoisyNeighbour => return f.write_str("noisy-neighbour"),
             Self::ThousandServices => return f.write_str("thousand-services"),
+            Self::Scale(scale) => {
+                let name = SCALES.iter().find(|(_, known)| known == scale).map_or("?", |(name, _)| name);
+                return f.write_str(name);
+            }
             Self::Throughput(throughput) => throughput,
         };
         let place = match place {
@@ -76,8 +110,9 @@ impl fmt::Display for Case {
 impl FromStr for Case {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::all().into_iter().find(|case| case.to_string() == text).ok_or_else(|| {
-            let names: Vec<String> = Self::all().iter().map(ToString::to_string).collect();
+        let known = || Self::all().into_iter().chain(Self::backlog());
+        known().find(|case| case.to_string() == text).ok_or_else(|| {
+            let names: Vec<String> = known().map(|case| case.to_string()).collect();
             format!("there is no case `{text}`; the cases are:\n  {}", names.join("\n  "))
         })
     }
@@ -89,7 +124,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back() {
-        for case in Case::all() {
+        for case in Case::all().into_iter().chain(Case::backlog()) {
             assert_eq!(case.to_string().parse(), Ok(case));
         }
         assert!("memory-raw-reused-7B".parse::<Case>().is_err());

@@ -3,7 +3,9 @@
 //! Role: starts nodes in this process, drives them, prints medians. A benchmark informs; only the one case that has a
 //! promise, `noisy-neighbour`, fails when it is broken.
 
+mod backlog;
 mod case;
+mod many;
 mod neighbours;
 mod report;
 mod rig;
@@ -29,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) cases: Vec<Case>,
     pub(crate) component: Option<PathBuf>,
     pub(crate) pairs: usize,
+    /// Events of the case `backlog`; the others of its suite take a fitting share.
+    pub(crate) events: usize,
     /// Where disk cases write.
     pub(crate) scratch: PathBuf,
 }
@@ -45,6 +49,7 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
         component: &component,
         scratch: &options.scratch,
         pairs: options.pairs,
+        events: options.events,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut results = Vec::new();
@@ -55,7 +60,8 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
             match case {
                 Case::Throughput(throughput) => throughput::measure(&bench, *throughput, &say).await,
                 Case::NoisyNeighbour => neighbours::noisy(&bench, &say).await,
-                Case::ThousandServices => neighbours::thousand(&bench, &say).await,
+                Case::ThousandServices => many::thousand(&bench, &say).await,
+                Case::Scale(scale) => backlog::measure(&bench, *scale, &say).await,
             }
         });
         results.push(figures.with_context(|| format!("case {case}"))?);

@@ -1,17 +1,16 @@
-//! Many services: bad neighbours, and a thousand of them.
+//! A healthy service beside bad neighbours.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use busway_types::{Clock as _, Draft, SystemClock, Topic};
+use busway_types::{Clock as _, Draft, Topic};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 
 use super::case::Place;
 use super::report::Figures;
-use super::rig::{Rig, RigService, Scratch};
+use super::rig::{Rig, RigService};
 use super::throughput::Bench;
 
 /// The open-loop rate through the healthy service.
@@ -22,8 +21,6 @@ const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(4);
 /// How long events that are still under way at the end may take before they count as lost.
 const LATEST: Duration = Duration::from_secs(10);
-/// How many services the second case loads.
-const MANY: usize = 1_000;
 
 /// What one side of a pair showed.
 struct Side {
@@ -152,52 +149,4 @@ async fn latency_by_order(rig: &Rig, time: Duration) -> Result<Side> {
     let _ = rig.counts.wait_for(before + total, LATEST).await;
     let lost = (before + total).saturating_sub(rig.counts.acked.load(Ordering::Acquire));
     Ok(Side { latency: rig.counts.timed()?, lost })
-}
-
-/// A thousand services from copies of one component: time to start and memory, each.
-pub(super) async fn thousand(bench: &Bench<'_>, say: &dyn Fn(String)) -> Result<Figures> {
-    let copies = Scratch::new(bench.scratch, "copies")?;
-    let mut services = Vec::with_capacity(MANY);
-    for i in 0..MANY {
-        let component: PathBuf = copies.path().join(format!("copy-{i:04}.wasm"));
-        std::fs::copy(bench.component, &component)
-            .with_context(|| format!("cannot copy to {}", component.display()))?;
-        services.push(RigService {
-            name: format!("copy-{i:04}"),
-            component,
-            topic: format!("bench.{i}"),
-            settings: "concurrency = 1".to_owned(),
-        });
-    }
-    let clock = SystemClock::new();
-    let before = resident_bytes()?;
-    let began = clock.monotonic_ns();
-    let rig = Rig::start(bench.scratch, Place::Memory, &services).await?;
-    let start_ms = (clock.monotonic_ns() - began) as f64 / 1e6;
-    say(format!("{MANY} services started in {start_ms:.0} ms"));
-    let loaded = resident_bytes()?;
-    let payload = Bytes::from_static(&[b'x'; 100]);
-    for chunk in services.chunks(250) {
-        let topics: Vec<Topic> = chunk.iter().map(|service| service.topic.parse()).collect::<Result<_, _>>()?;
-        let drafts = || topics.iter().map(|topic| Draft::new(topic.clone(), payload.clone())).collect();
-        super::throughput::publish(&rig, drafts).await?;
-    }
-    rig.counts.wait_for(MANY as u64, Duration::from_mins(2)).await?;
-    let active = resident_bytes()?;
-    rig.stop().await?;
-    let each = |bytes: u64| bytes as f64 / MANY as f64;
-    Ok(Figures::thousand(
-        start_ms / MANY as f64,
-        each(loaded.saturating_sub(before)),
-        each(active.saturating_sub(before)),
-    ))
-}
-
-/// Resident memory of this process, as the kernel says.
-fn resident_bytes() -> Result<u64> {
-    let path = Path::new("/proc/self/status");
-    let status = std::fs::read_to_string(path).context("memory can only be measured on Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("the kernel does not tell VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().context("VmRSS is no number")?;
-    Ok(kib * 1024)
 }

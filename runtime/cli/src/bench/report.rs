@@ -1,5 +1,7 @@
 //! Figures, as a table and as JSON.
 
+use std::collections::BTreeMap;
+
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
@@ -39,6 +41,9 @@ pub(crate) struct Figures {
     loaded_bytes_per_service: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     active_bytes_per_service: Option<f64>,
+    /// What only this case has, by name.
+    #[serde(flatten)]
+    more: BTreeMap<&'static str, f64>,
 }
 
 fn us(latency: &Histogram<u64>, quantile: f64) -> f64 {
@@ -46,6 +51,22 @@ fn us(latency: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 impl Figures {
+    /// Figures without a number.
+    pub(super) fn named(case: Case) -> Self {
+        Self { case: case.to_string(), ..Self::default() }
+    }
+
+    /// One more number.
+    pub(super) fn with(mut self, name: &'static str, value: f64) -> Self {
+        self.more.insert(name, value);
+        self
+    }
+
+    /// With a verdict.
+    pub(super) fn judged(self, ok: bool) -> Self {
+        Self { ok: Some(ok), ..self }
+    }
+
     pub(super) fn throughput(case: Case, rate: f64, floor: f64, ratio: f64, latency: &Histogram<u64>) -> Self {
         Self {
             case: case.to_string(),
@@ -129,6 +150,14 @@ pub(super) fn print(output: &mut Output, pairs: usize, results: &[Figures]) -> a
     ))?;
     let number = |value: Option<f64>, digits: usize| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.digits$}"));
     for figures in results {
+        if !figures.more.is_empty() {
+            let verdict = figures.ok.map_or("", |ok| if ok { "ok" } else { "NOT OK" });
+            output.line(format!("{:<32} {verdict}", figures.case))?;
+            for (name, value) in &figures.more {
+                output.line(format!("    {:<28} {value:>12}", name.replace('_', " ")))?;
+            }
+            continue;
+        }
         output.line(format!(
             "{:<32} {:>12} {:>12} {:>7} {:>10} {:>10} {:>10}",
             figures.case,

@@ -124,7 +124,7 @@ pub(crate) struct RigService {
 pub(crate) struct Rig {
     pub(crate) node: Node,
     pub(crate) counts: Arc<Counts>,
-    _folder: Scratch,
+    _folder: Option<Scratch>,
 }
 
 /// A folder of this process, removed at the end.
@@ -149,10 +149,16 @@ impl Drop for Scratch {
 }
 
 impl Rig {
-    /// Starts a node with `services`. When there are services whose name begins with `noisy`, only the deliveries of the
-    /// first service by name are counted (services are numbered by name).
+    /// Starts a node with `services` in a folder of its own that goes with it.
     pub(crate) async fn start(scratch: &Path, place: Place, services: &[RigService]) -> Result<Self> {
         let folder = Scratch::new(scratch, "node")?;
+        let rig = Self::open(folder.path(), place, services).await?;
+        Ok(Self { _folder: Some(folder), ..rig })
+    }
+
+    /// Starts a node with `services` over what the folder holds. When there are services whose name begins with `noisy`, only the deliveries of the
+    /// first service by name are counted (services are numbered by name).
+    pub(crate) async fn open(folder: &Path, place: Place, services: &[RigService]) -> Result<Self> {
         let mut manifest = String::new();
         for RigService { name, component, topic, settings } in services {
             let component = component.display().to_string();
@@ -161,13 +167,13 @@ impl Rig {
                 "[services.{name}]\ncomponent = {component:?}\nsubscribe = [{topic:?}]\n{settings}\n"
             );
         }
-        let app = folder.path().join("busway.toml");
+        let app = folder.join("busway.toml");
         std::fs::write(&app, manifest).with_context(|| format!("{} cannot be written", app.display()))?;
         let counts = Counts::new();
         let mut options = NodeOptions::new(&app, "bench");
         options.engine = Some(match place {
             Place::Memory => EngineUrl::Memory,
-            Place::Disk => EngineUrl::File(folder.path().join("data")),
+            Place::Disk => EngineUrl::File(folder.join("data")),
         });
         options.watch = false;
         let tap = Arc::clone(&counts);
@@ -182,7 +188,7 @@ impl Rig {
         if let Some(refused) = status.refused.first() {
             bail!("{} cannot be measured: {}", refused.path, refused.reason);
         }
-        Ok(Self { node, counts, _folder: folder })
+        Ok(Self { node, counts, _folder: None })
     }
 
     pub(crate) async fn stop(self) -> Result<()> {

@@ -36,6 +36,7 @@ pub(super) struct Bench<'a> {
     pub(super) component: &'a Path,
     pub(super) scratch: &'a Path,
     pub(super) pairs: usize,
+    pub(super) events: usize,
 }
 
 /// Measures one throughput case.
