@@ -15,7 +15,8 @@ pub enum Durability {
     /// Once it is written; synced at most this long after: it survives a crash of the process, and a crash of the
     /// machine takes at most the last interval.
     Interval(Duration),
-    /// Once it is written; never synced, except before old segments are released: it survives a crash of the process.
+    /// Once it is written: it survives a crash of the process. Synced only in the background, segment by segment, once one
+    /// is full, and before old segments are released.
     Memory,
 }
 

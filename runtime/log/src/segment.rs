@@ -73,6 +73,9 @@ impl SegmentHeader {
         if u32_at(8) != FORMAT {
             return Err(LogError::Version { file: path.to_owned(), found: u32_at(8).to_string(), supported: FORMAT });
         }
+        if u64_at(16) == 0 {
+            return Err(LogError::damaged(path, 16, "records are numbered from 1"));
+        }
         Ok(Self {
             seal: Seal { epoch: u32_at(12), salt: u32_at(32) },
             first_seq: u64_at(16),

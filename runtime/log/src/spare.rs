@@ -51,6 +51,8 @@ struct Inner {
     wanted: Option<u64>,
     /// Why the last one could not be made.
     failed: Option<LogError>,
+    /// It was told that the reserve cannot be made.
+    told: bool,
     /// A full disk is an error now, because nobody can wait any more.
     in_haste: bool,
     stopped: bool,
@@ -259,7 +261,10 @@ impl Spares {
         let made = self.make(path, capacity);
         let mut inner = lock(&self.inner);
         match made {
-            Ok(spare) if for_reserve => inner.reserve = Some(spare),
+            Ok(spare) if for_reserve => {
+                inner.reserve = Some(spare);
+                inner.told = false;
+            }
             Ok(spare) => {
                 inner.wanted = None;
                 inner.ready.push(spare);
@@ -300,7 +305,9 @@ impl Spares {
         if full {
             self.note_short(true);
         } else if for_reserve {
-            tracing::warn!(%error, "the reserve for a full disk cannot be made; it is tried again");
+            if !std::mem::replace(&mut inner.told, true) {
+                tracing::warn!(%error, "the reserve for a full disk cannot be made; it is tried again");
+            }
         } else {
             inner.wanted = None;
         }

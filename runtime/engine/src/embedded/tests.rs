@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::{Embedded, Storage};
 use crate::conformance::{self, Fixture, NOW};
-use crate::{Engine, EngineError, Room};
+use crate::{Engine, EngineError, ReadRequest, Room};
 
 #[derive(Debug)]
 struct Fixed;
@@ -187,4 +187,29 @@ fn a_full_disk_stops_publishers_then_transactions_and_ends_when_there_is_room() 
     publish(900);
     engine.close().expect("closes");
     assert_eq!(on(&fs, Limits::default()).status().head, 206);
+}
+
+#[test]
+fn damage_in_an_old_segment_is_refused_when_it_is_read_with_its_file_and_byte() {
+    let fs = MemFs::new();
+    let limits = || Limits { recent_bytes: 1_024, ..Limits::default() };
+    let engine = on(&fs, limits());
+    let data = Bytes::from(vec![b'x'; 900 * 1024]);
+    // Two segments, the first of them full and covered by a checkpoint.
+    for number in 0..8 {
+        runtime().block_on(engine.publish(vec![event(number, &data)])).expect("published");
+    }
+    let footer = |fs: &MemFs| fs.files().keys().any(|path| path.extension().is_some_and(|e| e == "idx"));
+    assert!((0..1_000).any(|_| {
+        std::thread::sleep(Duration::from_millis(5));
+        footer(&fs)
+    }));
+    engine.close().expect("closed");
+    let first = fs.files().into_keys().find(|path| path.extension().is_some_and(|e| e == "seg")).expect("a segment");
+    assert!(fs.edit(&first, |bytes| bytes[500_000] ^= 1));
+    let engine = on(&fs, limits());
+    let request = |from| ReadRequest { from, patterns: Arc::new([]), max_events: 10, max_bytes: usize::MAX };
+    let error = engine.read(0, &request(0)).expect_err("damaged").to_string();
+    assert!(error.starts_with(&format!("{} is damaged at byte 64", first.display())), "{error}");
+    assert_eq!(engine.read(0, &request(6)).expect("intact").events.len(), 2);
 }

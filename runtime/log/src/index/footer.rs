@@ -273,3 +273,25 @@ pub(crate) fn write_footer(fs: &dyn Fs, dir: &Path, segment: &Segment, bytes: &[
         _ => Err(LogError::damaged(&path, 0, "what was just written cannot be read")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = take_summary(Reader::new(&bytes), 100);
+            let patterns = ["a.>".parse().expect("a pattern"), "b".parse().expect("a pattern")];
+            let _ = super::super::load::topics_matching(&bytes, &patterns);
+        }
+    }
+
+    #[test]
+    fn names_of_footers_are_told_apart() {
+        assert_eq!(footer_stem("00000000000000000001.idx"), Some(("00000000000000000001", true)));
+        assert_eq!(footer_stem("00000000000000000001.idx.tmp"), Some(("00000000000000000001", false)));
+        assert_eq!(footer_stem("00000000000000000001.seg"), None);
+    }
+}

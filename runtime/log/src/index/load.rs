@@ -46,7 +46,7 @@ impl Loaded {
 }
 
 /// Looks patterns up in the topics of a footer; none when they are malformed.
-fn topics_matching(topics: &[u8], patterns: &[Pattern]) -> Option<Hits> {
+pub(super) fn topics_matching(topics: &[u8], patterns: &[Pattern]) -> Option<Hits> {
     let mut hits = Hits::none();
     let mut reader = Reader::new(topics);
     let mut topic: Vec<u8> = Vec::new();
