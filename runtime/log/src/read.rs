@@ -262,18 +262,30 @@ impl Collected {
     }
 }
 
-/// Which topics are wanted; remembers the answer for the topic asked last, because neighbours often share it.
+/// Which topics are wanted.
 struct Wanted<'a> {
-    patterns: &'a [Pattern],
+    /// Patterns without wildcards, for which comparing is enough.
+    topics: Vec<&'a str>,
+    patterns: Vec<&'a Pattern>,
+    /// What the patterns said of the topic asked last, because neighbours often share it.
     last: (String, bool),
 }
 
 impl<'a> Wanted<'a> {
     fn new(patterns: &'a [Pattern]) -> Self {
-        Self { patterns, last: (String::new(), false) }
+        let (literal, patterns): (Vec<&Pattern>, Vec<&Pattern>) = patterns.iter().partition(|p| p.is_literal());
+        let topics = literal.into_iter().map(Pattern::as_str).collect();
+        Self { topics, patterns, last: (String::new(), false) }
     }
 
     fn has(&mut self, topic: &str) -> bool {
+        if self.topics.contains(&topic) {
+            return true;
+        }
+        if self.patterns.is_empty() {
+            // Without any pattern at all everything is wanted.
+            return self.topics.is_empty();
+        }
         if self.last.0 != topic {
             self.last.0.clear();
             self.last.0.push_str(topic);
@@ -331,7 +343,7 @@ impl Collected {
         events.skip_to(self.next)?;
         while !self.full() {
             let Some((offset, peek)) = events.peek()? else { break };
-            if wanted.patterns.is_empty() || wanted.has(peek.topic) {
+            if wanted.has(peek.topic) {
                 let Some((_, event)) = events.next(topics)? else { break };
                 let cost = event.cost();
                 // An event that does not fit any more is left for the next call.
