@@ -1,11 +1,15 @@
-//! What publishers are promised about ids and expiry, on whole nodes.
+//! What publishers are promised about ids, expiry, full queues and failing disks, on whole nodes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use busway_gateway::api::PublishRequest;
+use busway_log::testing::MemFs;
+use busway_node::manifest::EngineUrl;
 use busway_tests::programs;
+use busway_types::SplitMix;
 
-use crate::harness::{App, event, keyed};
+use crate::harness::{App, Bus, event, keyed};
 
 const ID: &str = "0191f0a2-7c4e-7c3b-9a51-2d7d7f3a9c10";
 
@@ -64,5 +68,101 @@ async fn a_delayed_event_that_expired_while_the_node_was_down_is_dropped_and_cou
     let bus = app.run_on_disk().await;
     bus.until("the event is dropped", |status| (status.bus.delayed, status.bus.expired) == (0, 1)).await;
     assert_eq!(bus.texts("public.echo").await, Vec::<String>::new());
+    bus.stop().await;
+}
+
+async fn on(app: &App, fs: &MemFs) -> Bus {
+    let fs = Arc::new(fs.clone());
+    app.start(|options| {
+        options.engine = Some(EngineUrl::File("/data/bus".into()));
+        options.fs = fs;
+    })
+    .await
+}
+
+/// After a sync that failed nothing is acknowledged, the node says why it ends, and starts again with what was safe.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_ends_the_node_which_starts_again_with_what_was_acknowledged() {
+    let app = App::new().with(programs::ECHO, "echo");
+    let fs = MemFs::new();
+    let bus = on(&app, &fs).await;
+    bus.send("public.echo", "safe").await;
+    bus.idle().await;
+    fs.fail_syncs_after(0);
+    let refused = bus.node.admin().publish(vec![chosen("lost")]).await.expect_err("its sync failed");
+    assert!(!refused.is_retryable(), "{refused}");
+    bus.node.admin().publish(vec![chosen("lost")]).await.expect_err("nothing is acknowledged any more");
+    let stopped = tokio::time::timeout(Duration::from_secs(30), bus.node.stopped()).await;
+    let reason = stopped.expect("the node ends by itself").expect("and says why");
+    assert!(reason.contains("syncing") && reason.contains("check the disk and start again"), "{reason}");
+    // That the log cannot be closed well any more is known.
+    let _ = bus.node.stop().await;
+
+    let bus = on(&app, &fs.crash(&mut SplitMix(3))).await;
+    bus.idle().await;
+    let kept = bus.texts("public.echo").await;
+    assert_eq!(kept.first().map(String::as_str), Some("safe"));
+    let again = bus.publish(vec![chosen("once more")]).await;
+    assert_eq!(again.len(), 1, "what was not acknowledged can be published again");
+    bus.idle().await;
+    bus.stop().await;
+}
+
+/// Publishes 600 events from two publishers as fast as they are taken; gives how often they were refused and the most
+/// events of the service that were in memory.
+async fn press(bus: &Bus) -> (usize, usize) {
+    let filling = format!("1{}", " ".repeat(2_000));
+    let publish = async || {
+        let mut refused = 0;
+        for _ in 0..30 {
+            let batch: Vec<_> = (0..10).map(|_| event("public.sleepy", &filling)).collect();
+            while let Err(error) = bus.node.admin().publish(batch.clone()).await {
+                assert!(error.is_retryable(), "{error}");
+                refused += 1;
+            }
+        }
+        refused
+    };
+    let watch = async || {
+        let mut most = 0;
+        loop {
+            let service = bus.service("slow").await;
+            most = most.max(service.subscriptions[0].backlog_events);
+            if service.acked == 600 {
+                return most;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (first, second, most) = tokio::join!(publish(), publish(), watch());
+    (first + second, most)
+}
+
+/// In memory a slow service slows its publishers; nothing is dropped and the queue stays at its bound.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_service_in_memory_slows_its_publishers_and_loses_nothing() {
+    let limits = "[limits]\nevent-bytes = \"8KiB\"\nbacklog-bytes = \"256KiB\"\npublish-wait = \"5ms\"\n";
+    let app = App::new().manifest(limits).service("slow", programs::SLEEPY, "concurrency = 1\n");
+    let bus = app.run().await;
+    let (refused, most) = press(&bus).await;
+    assert!(refused > 0, "publishers feel it");
+    // Two publishers may pass the bound together, each with one batch.
+    assert!(most <= 256 * 1024 / 2_000 + 40, "{most} events in memory");
+    let slow = bus.service("slow").await;
+    assert_eq!((slow.acked, slow.dead_lettered), (600, 0));
+    bus.stop().await;
+}
+
+/// On disk the queue of a slow service grows on disk: no publisher is refused, and memory holds a window.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_service_on_disk_slows_nobody_and_holds_a_window_in_memory() {
+    let limits = "[limits]\nwindow-events = 64\nevent-bytes = \"8KiB\"\n";
+    let app = App::new().manifest(limits).service("slow", programs::SLEEPY, "concurrency = 1\n");
+    let bus = app.run_on_disk().await;
+    let (refused, most) = press(&bus).await;
+    assert_eq!(refused, 0);
+    assert!(most <= 64, "{most} events in memory");
+    let slow = bus.service("slow").await;
+    assert_eq!((slow.acked, slow.dead_lettered), (600, 0));
     bus.stop().await;
 }

@@ -107,6 +107,8 @@ pub struct EngineStatus {
     pub bytes: u64,
     /// Delayed events that wait.
     pub delayed: usize,
+    /// What is wrong with the space, and which subscription holds it back; none while there is enough.
+    pub warning: Option<String>,
     /// Events that were not accepted again because their id was known, since the engine was opened.
     pub duplicates: u64,
     /// Delayed events that had expired when their time came, since the engine was opened.

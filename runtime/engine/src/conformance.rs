@@ -133,7 +133,7 @@ impl Bench {
     }
 }
 
-fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
+pub(crate) fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
     SubscriptionSpec {
         name: name.to_owned(),
         service: name.parse().expect("a name"),

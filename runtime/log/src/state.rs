@@ -265,7 +265,8 @@ impl Progress {
         }
     }
 
-    fn needed_from(&self) -> Offset {
+    /// The lowest offset that it may still need.
+    pub fn needed_from(&self) -> Offset {
         let first = |kept: Option<&Offset>| kept.copied().unwrap_or(u64::MAX);
         self.cursor.min(first(self.parked.keys().next())).min(first(self.dead.keys().next()))
     }

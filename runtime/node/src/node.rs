@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_dispatch::{Machine, MachineOptions};
-use busway_engine::{Embedded, Engine, Storage};
+use busway_engine::{Embedded, Engine, Fs, Storage};
 use busway_gateway::api::StatusReport;
 use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
 use busway_host::{Host, HostConfig};
@@ -46,6 +46,8 @@ pub struct NodeOptions {
     pub progress: Option<busway_host::Progress>,
     /// Sees every report; for tests and benchmarks.
     pub tap: Option<ReportTap>,
+    /// The file system under a bus on disk; tests put a faulty one here.
+    pub fs: Arc<dyn Fs>,
 }
 
 impl NodeOptions {
@@ -61,6 +63,7 @@ impl NodeOptions {
             limits: None,
             tap: None,
             progress: None,
+            fs: Arc::new(busway_engine::RealFs),
         }
     }
 }
@@ -79,7 +82,7 @@ impl Node {
     /// Starts a node: reads the app, opens the engine, loads every service, serves the admin API. A service that cannot
     /// start is refused with its reason (see [`Node::status`]) and stops nothing else.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { app: app_path, engine, admin, token, cache_dir, watch, limits, tap, progress } = options;
+        let NodeOptions { app: app_path, engine, admin, token, cache_dir, watch, limits, tap, progress, fs } = options;
         let app = App::load(&app_path)?;
         let limits = limits.unwrap_or_else(|| app.limits());
         let listener = busway_gateway::bind(admin).await?;
@@ -88,7 +91,7 @@ impl Node {
         let bus = app.bus();
         let url = engine.or(bus.engine).unwrap_or(EngineUrl::Memory);
         let durability = bus.durability.unwrap_or_default();
-        let (engine, durability) = open_engine(&url, durability, &clock, &limits).await?;
+        let (engine, durability) = open_engine(&url, durability, fs, &clock, &limits).await?;
         let host =
             Host::new(HostConfig { cache: cache_dir, limits: limits.clone(), progress, ..HostConfig::default() })
                 .map_err(|error| NodeError::Host(error.to_string()))?;
@@ -260,6 +263,7 @@ impl Node {
 async fn open_engine(
     url: &EngineUrl,
     durability: Durability,
+    fs: Arc<dyn Fs>,
     clock: &Arc<dyn Clock>,
     limits: &Limits,
 ) -> Result<(Arc<dyn Engine>, String), NodeError> {
@@ -276,8 +280,7 @@ async fn open_engine(
         }
     };
     let (clock, limits) = (Arc::clone(clock), limits.clone());
-    let opened =
-        tokio::task::spawn_blocking(move || Embedded::open(&storage, Arc::new(busway_engine::RealFs), clock, limits));
+    let opened = tokio::task::spawn_blocking(move || Embedded::open(&storage, fs, clock, limits));
     match opened.await {
         Ok(engine) => Ok((Arc::new(engine?), durability)),
         Err(panic) => Err(NodeError::Host(panic.to_string())),

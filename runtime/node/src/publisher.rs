@@ -185,6 +185,9 @@ impl Publisher {
             }
         }
         if self.no_room.load(Ordering::Acquire) {
+            if let Some(warning) = self.engine.status().warning {
+                return Some(warning);
+            }
             let limit = if self.engine.capabilities().durable { "limits.disk-bytes" } else { "limits.memory-bytes" };
             return Some(format!(
                 "the space for events is nearly used up ({limit}; dead letters and slow services keep it), or the disk is \

@@ -24,7 +24,7 @@ pub use delivery::{Chunk, Delivery, DeliveryResult, Effects, Outcome, Report, Se
 pub use event::{Batch, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, Receipt};
 pub use fingerprint::Fingerprint;
 pub use id::{EventId, InvalidEventId};
-pub use limits::{Limits, TopicExpiry};
+pub use limits::{Limits, Retention, TopicExpiry};
 pub use name::{InvalidName, ServiceName};
 pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
 pub use subscription::{

@@ -54,6 +54,8 @@ pub struct Limits {
     pub dedup_ids: usize,
     /// How long events of some topics may be delivered. Where several select a topic the shortest counts.
     pub topic_expiry: Vec<TopicExpiry>,
+    /// How much of what every subscription has is kept on disk.
+    pub retention: Retention,
     /// Bytes of the log on disk. At 80 % external publishers get `overloaded`, at 90 % deliveries that may publish
     /// pause; acknowledgements always fit.
     pub disk_bytes: u64,
@@ -63,6 +65,16 @@ pub struct Limits {
     pub kv_value_bytes: usize,
     /// Bytes of all keys and values of one service. A write beyond it is refused (`too-large`).
     pub kv_bytes: usize,
+}
+
+/// How much history a bus on disk keeps: events that every subscription has. What one still needs is kept in any case.
+/// Each bound that is given holds; with none it is a quarter of `Limits::disk_bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// History goes when the log is larger than this.
+    pub bytes: Option<u64>,
+    /// History goes when it is older than this.
+    pub time: Option<Duration>,
 }
 
 /// How long events of some topics may be delivered.
@@ -111,6 +123,7 @@ impl Default for Limits {
             dedup_window: Duration::from_mins(2),
             dedup_ids: 1_000_000,
             topic_expiry: Vec::new(),
+            retention: Retention::default(),
             disk_bytes: 10 * 1024 * MIB as u64,
             kv_key_bytes: 512,
             kv_value_bytes: MIB,

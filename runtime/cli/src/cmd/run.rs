@@ -111,8 +111,9 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
         () = node.idle(), if args.exit_when_idle => End::Idle,
     };
     if let End::Failed(reason) = end {
-        node.stop().await?;
-        bail!("{reason}");
+        // What stopping runs into now is a consequence of that.
+        let _ = node.stop().await;
+        bail!("the node stopped because {reason}");
     }
     if let End::Asked = end {
         note("finishing what is in flight; Ctrl-C again stops at once");

@@ -58,6 +58,12 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         }
     }
     output.line(line)?;
+    if !node.power_cut.is_empty() {
+        output.line(format!("a power cut loses {}", shown(&node.power_cut)))?;
+    }
+    if let Some(warning) = &bus.warning {
+        output.line(format!("{} {}", "warning:".yellow().bold(), shown_lines(warning)))?;
+    }
     output.line("")?;
     if services.is_empty() {
         output.line("no services")?;

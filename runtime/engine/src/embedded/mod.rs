@@ -16,6 +16,7 @@ mod dedup;
 mod kept;
 mod kv;
 mod recent;
+mod retention;
 #[cfg(feature = "testing")]
 mod stepped;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange, Txn};
+use busway_log::{Durability, Fs, Log, LogError, LogOptions, SegmentInfo, Space, State, SubChange, SubState, Txn};
 use busway_types::{
     Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement,
     StartAt, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
@@ -77,6 +78,8 @@ struct Shared {
     failure: OnceLock<EngineError>,
     epoch: Epoch,
     tidied_at: AtomicU64,
+    /// Whether it was said that the log is nearly full.
+    warned: AtomicBool,
     /// The last known [`Core::kept_bytes`].
     kept_bytes: AtomicUsize,
     description: String,
@@ -123,6 +126,7 @@ impl Embedded {
                 failure: OnceLock::new(),
                 epoch: 1,
                 tidied_at: AtomicU64::new(0),
+                warned: AtomicBool::new(false),
                 kept_bytes: AtomicUsize::new(0),
                 description,
                 synced,
@@ -247,8 +251,8 @@ impl Shared {
         })
     }
 
-    /// Once a second: releases subscriptions that nobody came back for, and frees log segments that nobody needs, keeping
-    /// a quarter of the allowed space as history.
+    /// Once a second: releases subscriptions that nobody came back for, and gives log segments back that nobody needs and
+    /// that the retention does not ask for.
     fn tidy(self: &Arc<Self>, core: &mut Core, now: Timestamp) -> Result<(), EngineError> {
         let last = Timestamp(self.tidied_at.load(Ordering::Relaxed));
         if now.since(last) < TIDY_EVERY {
@@ -256,11 +260,55 @@ impl Shared {
         }
         self.tidied_at.store(now.0, Ordering::Relaxed);
         self.expire_detached(core, now);
-        let Some(log) = &self.log else { return Ok(()) };
-        if log.bytes() > self.limits.disk_bytes / 4 {
-            log.release_before(core.state.needed_from()).map_err(|e| failed(&e))?;
+        let Some(log) = &self.log else {
+            self.make_room_in_memory(core);
+            return Ok(());
+        };
+        let segments = log.segments();
+        self.make_room(core, &segments);
+        let to = retention::release_to(&segments, core.state.needed_from(), &self.limits, now);
+        if to > log.oldest() {
+            log.release_before(to).map_err(|e| failed(&e))?;
         }
         Ok(())
+    }
+
+    /// At the limit: says who holds the log back, once, and releases detached subscriptions, for a removed service must
+    /// not stop the others.
+    fn make_room(self: &Arc<Self>, core: &mut Core, segments: &[SegmentInfo]) {
+        let limit = self.limits.disk_bytes / 10 * retention::PUBLISHERS_TENTHS;
+        let warning = retention::warning(segments, retention::holder(&core.state).as_ref(), &self.limits);
+        if let (Some(warning), false) = (&warning, self.warned.swap(warning.is_some(), Ordering::Relaxed)) {
+            tracing::warn!("{warning}");
+        }
+        // What is only waiting to be given back is not held by anybody.
+        while let Some(holder) = retention::holder(&core.state).filter(|holder| holder.detached)
+            && retention::held_bytes(segments, holder.needs) >= limit
+            && retention::frees(segments, &core.state, &holder)
+        {
+            tracing::warn!(
+                subscription = holder.name,
+                bytes = retention::held_bytes(segments, holder.needs),
+                "released a detached subscription, which held back what fills the disk (limits.disk-bytes);                  if its service comes back it begins with the next event"
+            );
+            self.forget_locked(core, holder.id);
+        }
+    }
+
+    /// The same in memory, where detached subscriptions hold parked events and dead letters: the oldest goes first.
+    fn make_room_in_memory(self: &Arc<Self>, core: &mut Core) {
+        let limit = self.limits.memory_bytes / 10 * retention::PUBLISHERS_TENTHS as usize;
+        while core.kept_bytes() >= limit {
+            let holds = |sub: &SubState| !(sub.progress.parked.is_empty() && sub.progress.dead.is_empty());
+            let detached = core.state.subs.iter().filter(|(_, sub)| holds(sub));
+            let oldest = detached.filter_map(|(id, sub)| Some((sub.detached_since?, *id, sub.name.clone()))).min();
+            let Some((_, id, name)) = oldest else { return };
+            tracing::warn!(
+                subscription = name,
+                "released a detached subscription, whose parked events and dead letters fill the memory (limits.memory-bytes)"
+            );
+            self.forget_locked(core, id);
+        }
     }
 
     /// Releases subscriptions that nobody came back for.
@@ -347,9 +395,9 @@ impl Engine for Embedded {
             Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
             None => (self.shared.kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
         };
-        let of_limit = if used >= allowed / 10 * 9 {
+        let of_limit = if used >= allowed / 10 * retention::TRANSACTIONS_TENTHS {
             Room::NoTransactions
-        } else if used >= allowed / 10 * 8 {
+        } else if used >= allowed / 10 * retention::PUBLISHERS_TENTHS {
             Room::NoPublishers
         } else {
             Room::Enough
@@ -584,6 +632,9 @@ impl Engine for Embedded {
             bytes: self.shared.log.as_ref().map_or((core.recent.bytes() + core.kept_bytes()) as u64, Log::bytes),
             delayed: core.due.len(),
             duplicates: core.duplicates,
+            warning: self.shared.log.as_ref().and_then(|log| {
+                retention::warning(&log.segments(), retention::holder(&core.state).as_ref(), &self.shared.limits)
+            }),
             expired: core.expired,
         }
     }

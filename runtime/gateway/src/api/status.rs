@@ -40,6 +40,9 @@ pub struct NodeStatus {
     pub engine: String,
     /// When an event counts as safe: `sync`, `interval(50ms)` or `memory`.
     pub durability: String,
+    /// What a power cut loses, in words.
+    #[serde(default)]
+    pub power_cut: String,
     /// How long it has been running.
     pub uptime_ms: u64,
     /// Where the admin API listens.
@@ -65,6 +68,9 @@ pub struct BusStatus {
     /// Delayed events that had expired when their time came, since the start of the node.
     #[serde(default)]
     pub expired: u64,
+    /// Which subscription fills the disk; none while there is enough room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
     /// How much room there is: `enough`, `no-publishers` or `no-transactions`.
     pub room: String,
 }

@@ -96,6 +96,7 @@ impl AdminBackend for Fake {
                 pid: 1,
                 engine: "memory".into(),
                 durability: "memory".into(),
+                power_cut: String::new(),
                 uptime_ms: 0,
                 admin: "127.0.0.1:1".parse().expect("an address"),
                 draining: false,
@@ -107,6 +108,7 @@ impl AdminBackend for Fake {
                 delayed: 0,
                 duplicates: 0,
                 expired: 0,
+                warning: None,
                 room: "enough".into(),
             };
             Ok(StatusReport { node, bus, services: vec![], refused: vec![], detached: vec![] })

@@ -35,6 +35,7 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
             pid: std::process::id(),
             engine: engine.description.clone(),
             durability: inner.durability.clone(),
+            power_cut: power_cut(inner.engine.capabilities().durable, &inner.durability),
             uptime_ms: (inner.clock.monotonic_ns() - inner.started_ns) / 1_000_000,
             admin: inner.admin,
             draining: inner.is_stopping(),
@@ -46,12 +47,28 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
             delayed: engine.delayed,
             duplicates: engine.duplicates,
             expired: engine.expired,
+            warning: engine.warning,
             room: room(inner.engine.room()).to_owned(),
         },
         services: services.iter().map(|service| service_status(inner, service, &stats)).collect(),
         refused: inner.services.refused(),
         detached: detached.collect(),
     }
+}
+
+/// What the durability means for whoever pulls the plug.
+fn power_cut(on_disk: bool, durability: &str) -> String {
+    match (on_disk, durability) {
+        (false, _) => "everything".to_owned(),
+        (true, "sync") => "nothing that was acknowledged".to_owned(),
+        (true, "memory") => "what the operating system has not written yet, acknowledged or not".to_owned(),
+        (true, interval) => format!("at most what was acknowledged in about the last {}", interval_of(interval)),
+    }
+}
+
+/// The time in `interval(50ms)`.
+fn interval_of(durability: &str) -> &str {
+    durability.strip_prefix("interval(").and_then(|rest| rest.strip_suffix(')')).unwrap_or(durability)
 }
 
 fn room(room: Room) -> &'static str {

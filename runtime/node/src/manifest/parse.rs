@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use busway_types::{Limits, ServiceName};
+use busway_types::{Limits, Retention, ServiceName};
 use toml::de::DeTable;
 
 use super::bus::{BusConfig, EngineUrl};
@@ -22,7 +23,7 @@ pub struct Manifest {
     pub path: PathBuf,
     /// `[bus]`.
     pub bus: BusConfig,
-    /// `[limits]`, with defaults filled in, and `[topics.PATTERN]`.
+    /// `[limits]`, with defaults filled in, `retention` of `[bus]`, and `[topics.PATTERN]`.
     pub limits: Limits,
     /// `[services.NAME]`, by name; paths are taken from the manifest's folder.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
@@ -79,10 +80,13 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
             document.note(root.key_place(later), problem, Some("take it out".to_owned()));
         }
     }
-    let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability"]);
+    let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability", "retention"]);
     let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
     let mut limits = limits.map(|table| limits::read(&table)).unwrap_or_default();
     limits.topic_expiry = topics::read(&root);
+    if let Some(bus) = &bus {
+        limits.retention = read_retention(bus, &limits);
+    }
     Manifest {
         path: path.to_owned(),
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
@@ -94,6 +98,16 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
 fn read_bus(table: &Table<'_>, base: &Path) -> BusConfig {
     let engine: Option<EngineUrl> = table.parsed("engine");
     BusConfig { engine: engine.map(|e| e.relative_to(base)), durability: table.parsed("durability") }
+}
+
+fn read_retention(bus: &Table<'_>, limits: &Limits) -> Retention {
+    let Some(table) = bus.table("retention", "`retention` in [bus]".to_owned(), &["bytes", "time"]) else {
+        return Retention::default();
+    };
+    let most = limits.disk_bytes / 4 * 3;
+    let bytes = table.bytes("bytes", 0..=most);
+    let time = table.duration("time", Duration::from_secs(1)..=Duration::from_hours(24 * 3_650));
+    Retention { bytes, time }
 }
 
 fn read_services(root: &Table<'_>, path: &Path, base: &Path) -> BTreeMap<ServiceName, ServiceConfig> {

@@ -100,7 +100,7 @@ fn an_unknown_key_is_shown_with_the_nearest_known_one() {
         \x20   = did you mean `concurrency`?"
     );
     assert!(refused("[limits]\nevent_bytes = \"1MiB\"").contains("did you mean `event-bytes`?"));
-    assert!(refused("[bus]\ncolour = 1").contains("known here: engine, durability"));
+    assert!(refused("[bus]\ncolour = 1").contains("known here: engine, durability, retention"));
     assert!(refused("[service.a]").contains("did you mean `services`?"));
     assert!(refused("[services.a.retry]\nattempt = 1").contains("unknown key `attempt` in `retry` of [services.a]"));
 }
@@ -323,4 +323,15 @@ fn the_window_of_deduplication_is_a_limit() {
     let limits = parse("[limits]\ndedup-window = \"0s\"\ndedup-ids = 5_000").expect("good").limits;
     assert_eq!((limits.dedup_window, limits.dedup_ids), (Duration::ZERO, 5_000));
     assert!(refused("[limits]\ndedup-ids = 10").contains("dedup-ids"));
+}
+
+#[test]
+fn retention_is_by_size_and_by_time() {
+    let retention = |text: &str| parse(text).map(|manifest| manifest.limits.retention);
+    let both = retention("[bus]\nretention = { bytes = \"1GiB\", time = \"7d\" }").expect("good");
+    assert_eq!((both.bytes, both.time), (Some(1 << 30), Some(Duration::from_hours(7 * 24))));
+    assert_eq!(retention("[bus]\nengine = \"memory:\"").expect("good"), busway_types::Retention::default());
+    let told = refused("[bus]\nretention = { bytes = \"9GiB\" }");
+    assert!(told.contains("bytes"), "more than three quarters of limits.disk-bytes: {told}");
+    assert!(refused("[bus]\nretention = { size = \"1GiB\" }").contains("unknown key `size`"));
 }
