@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use busway_types::{Attempt, DeadReason, Entropy, Outcome, RetryPolicy, Timestamp};
+use busway_types::{Attempt, DeadReason, Entropy, Outcome, RetryPolicy, Timestamp, mutant};
 
 /// The longest wait a handler may ask for.
 pub(crate) const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -72,6 +72,9 @@ fn and(before: &[Attempt], time: Timestamp, mut error: String) -> Vec<Attempt> {
     }
     let mut attempts = Vec::with_capacity(before.len() + 1);
     attempts.extend_from_slice(before);
+    if mutant("attempt-counted-twice") {
+        attempts.push(Attempt { time, error: error.clone() });
+    }
     attempts.push(Attempt { time, error });
     attempts
 }

@@ -12,7 +12,9 @@
 
 use std::sync::Arc;
 
-use busway_types::{DeliveryResult, Effects, Offset, Ordering, Outcome, Settle, Settlement, Timestamp, Verdict};
+use busway_types::{
+    DeliveryResult, Effects, Offset, Ordering, Outcome, Settle, Settlement, Timestamp, Verdict, mutant,
+};
 
 use crate::api::Action;
 use crate::chunks::InFlight;
@@ -213,7 +215,7 @@ impl Sub {
             }
             Fate::Park { due, attempts } => {
                 self.parked.put(offset, Some(due), attempts, item.group);
-                if let Some(key) = item.group {
+                if let Some(key) = item.group.filter(|_| !mutant("key-order-dropped-on-failure")) {
                     self.groups.entry(key).park(offset);
                     return Some(key);
                 }

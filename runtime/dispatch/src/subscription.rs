@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use busway_types::{Offset, Ordering, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp};
+use busway_types::{Offset, Ordering, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant};
 use rustc_hash::FxHashSet;
 
 use crate::api::{Action, MachineOptions, PauseReason, SubStats, Warning};
@@ -208,7 +208,9 @@ impl Sub {
                 && let Some(offsets) = self.parked.ask(&cx.bus.options.limits)
             {
                 // What was parked in this very step is among them: an engine that keeps such events apart has to have them.
-                self.flush(cx);
+                if !mutant("fetched-before-kept") {
+                    self.flush(cx);
+                }
                 cx.out.push(Action::Fetch { sub: self.id, offsets });
             }
             self.follow(cx);
@@ -286,7 +288,8 @@ impl Sub {
 
     /// All below is settled, parked, dead or not selected, once everything that was emitted is sequenced.
     pub(crate) fn cursor(&self, head: Offset) -> Offset {
-        self.outstanding.oldest().unwrap_or_else(|| self.position(head)).max(self.cursor_sent)
+        let oldest = self.outstanding.oldest().filter(|_| !mutant("cursor-passes-what-is-open"));
+        oldest.unwrap_or_else(|| self.position(head)).max(self.cursor_sent)
     }
 
     /// Puts a fresh event that was already counted where it waits. Does not decide about parking.

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use busway_types::mutant;
+
 use crate::checkpoint::{Assembly, SliceHeader};
 use crate::codec::{decode_txn, kind};
 use crate::error::{LogError, Position};
@@ -276,7 +278,7 @@ fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<
         proven = proven.max(walked.proven).max(remains(segment, walked.at)?.proven);
         bytes += walked.at;
     }
-    if end.next_seq <= proven {
+    if end.next_seq <= proven && !mutant("damage-cut-off") {
         let what =
             format!("record {} is missing or broken, and was safely stored (as all up to {proven})", end.next_seq);
         return Err(LogError::damaged(&here.path, end.at, what));
@@ -300,7 +302,8 @@ fn replay(segments: &[Arc<Segment>], found: Option<Begun>, report: &mut Recovery
     }
     for segment in segments.iter().filter(|s| s.next_seq() > state.next_seq).collect::<Vec<_>>() {
         walk_all(segment, &mut |frame| {
-            if frame.kind() == kind::TXN && frame.header.seq >= state.next_seq {
+            let stale = found.is_some() && mutant("stale-checkpoint-accepted");
+            if frame.kind() == kind::TXN && frame.header.seq >= state.next_seq && !stale {
                 let txn = decode_txn(frame.body(), frame.header.seq, state.next_offset);
                 state.apply(&txn.map_err(|e| malformed(segment, frame, e))?);
                 report.replayed += 1;
@@ -361,7 +364,9 @@ fn rewrite(segments: &[Arc<Segment>], end: &WalkEnd, truncated: bool) -> Result<
             Ok(())
         })?;
         let to = segment.end();
-        copy_onto_itself(segment, from, to)?;
+        if !mutant("unproven-tail-not-rewritten") {
+            copy_onto_itself(segment, from, to)?;
+        }
         rewritten += to - from;
         if i == last && truncated {
             blank(segment, to)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use busway_types::{Entropy, SplitMix};
+use busway_types::{Entropy, SplitMix, mutant};
 
 use crate::error::{LogError, Position};
 use crate::frame::Seal;
@@ -31,6 +31,8 @@ pub(crate) fn create_segment(
     spare.file.sync_data().map_err(|e| LogError::io("syncing", &spare.path, e))?;
     let path = dir.join(segment_name(first.seq));
     fs.rename(&spare.path, &path).map_err(|e| LogError::io("renaming", &spare.path, e))?;
-    fs.sync_dir(dir).map_err(|e| LogError::io("syncing", dir, e))?;
+    if !mutant("folder-not-synced") {
+        fs.sync_dir(dir).map_err(|e| LogError::io("syncing", dir, e))?;
+    }
     Ok(Segment::new(path, spare.file.clone(), header))
 }

@@ -16,7 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use busway_types::{
-    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, ServiceName, SubId, SubscriptionState, Timestamp,
+    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, ServiceName, SubId, SubscriptionState, Timestamp, mutant,
 };
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -134,6 +134,9 @@ impl State {
             self.delay(*timer, event.clone());
         }
         for timer in fired {
+            if mutant("timer-fires-twice") {
+                continue;
+            }
             if let Some(event) = self.delayed.remove(timer) {
                 self.delayed_bytes -= event.cost();
             }

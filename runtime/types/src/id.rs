@@ -33,7 +33,7 @@ impl EventId {
         let mut hash = Sha256::new();
         hash.update(input.0.to_be_bytes());
         hash.update(generation.to_be_bytes());
-        hash.update(index.to_be_bytes());
+        hash.update(if crate::mutant("derived-id-without-index") { 0 } else { index }.to_be_bytes());
         hash.update(subscription.as_bytes());
         let digest = hash.finalize();
         let mut first = [0_u8; 16];

@@ -14,6 +14,7 @@ mod event;
 mod fingerprint;
 mod id;
 mod limits;
+mod mutant;
 mod name;
 mod seam;
 mod subscription;
@@ -25,6 +26,7 @@ pub use event::{Batch, Draft, Event, Header, InvalidEvent, Key, Logged, Offset, 
 pub use fingerprint::Fingerprint;
 pub use id::{EventId, InvalidEventId};
 pub use limits::{Limits, Retention, TopicExpiry};
+pub use mutant::mutant;
 pub use name::{InvalidName, ServiceName};
 pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
 pub use subscription::{

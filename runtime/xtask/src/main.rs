@@ -5,6 +5,7 @@
 
 mod demo;
 mod guests;
+mod mutants;
 mod process;
 mod proofs;
 
@@ -23,6 +24,7 @@ Commands:
   test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
   crash     Kills a node under load again and again: --kills N (200), --seed N (1)
   sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
+  mutants   Faults built on purpose, each of which a proof has to catch; a word chooses those whose names contain it
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
   help      This text
@@ -49,6 +51,9 @@ fn main() -> ExitCode {
             Ok(numbers) => proofs::sim(&numbers),
             Err(usage) => return wrong(&usage),
         },
+        Some("mutants") if rest.len() < 2 => {
+            mutants::run(&rest.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default())
+        }
         Some("crash") => match proofs::Numbers::parse(&rest, &["--kills", "--seed"]) {
             Ok(numbers) => proofs::crash(&numbers),
             Err(usage) => return wrong(&usage),

@@ -4,7 +4,7 @@
 //! earlier deliveries of the same settlement did.
 
 use busway_log::State;
-use busway_types::{Effects, KvRead, KvScan, Offset, ServiceName};
+use busway_types::{Effects, KvRead, KvScan, Offset, ServiceName, mutant};
 use rustc_hash::FxHashSet;
 
 use crate::{KvEntries, KvSelect};
@@ -67,7 +67,10 @@ impl ConflictGuard {
         group: Option<u64>,
         effects: &Effects,
     ) -> bool {
-        let read = |read: &KvRead| read.own == self.written.contains(&read.key) && holds(state, service, read);
+        let read = |read: &KvRead| {
+            let own = read.own == self.written.contains(&read.key);
+            own && holds(state, service, read) || mutant("conflict-ignored")
+        };
         let listed = |scan: &KvScan| self.did(scan) && same_keys(state, service, scan);
         if self.is_void(group) || !effects.reads.iter().all(read) || !effects.scans.iter().all(listed) {
             self.conflicts.push(offset);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Origin, Report};
+use busway_types::{Causality, Chunk, DeliveryResult, Draft, Effects, Event, EventId, Limits, Origin, Report, mutant};
 
 use super::kv::{KvTransaction, Left, Overlay};
 use super::limiter::{MemoryLimiter, mib};
@@ -74,7 +74,9 @@ impl Delivering {
     /// Voids what a failed delivery left.
     fn void(&mut self) {
         self.place = None;
-        self.published.clear();
+        if !mutant("outbox-released-on-error") {
+            self.published.clear();
+        }
         self.kv.void();
     }
 

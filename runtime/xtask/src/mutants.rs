@@ -1,0 +1,169 @@
+//! `cargo xtask mutants`: every fault that is built on purpose is caught, and a table says by what.
+//!
+//! Role: build the simulation and the unit tests with the feature `mutants`, choose one fault after the other, and run the
+//! proofs until one of them fails. A fault that no proof notices fails the command. Without a fault everything has to
+//! pass, or the table would mean nothing.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process::{self, say};
+
+/// Seeds that the simulation may need to notice a fault.
+const SEEDS: &str = "400";
+
+/// What is to notice a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    /// The simulation of all stages.
+    Sim,
+    /// The tests of a crate whose names contain this.
+    Tests(&'static str, &'static str),
+}
+
+/// A fault, what it breaks, and the proof that has to notice it.
+struct Mutant {
+    name: &'static str,
+    breaks: &'static str,
+    proof: Proof,
+}
+
+const fn mutant(name: &'static str, breaks: &'static str, proof: Proof) -> Mutant {
+    Mutant { name, breaks, proof }
+}
+
+const ALL: [Mutant; 17] = [
+    mutant("acknowledge-before-sync", "a publisher is told before its event is synced", Proof::Sim),
+    mutant("failed-sync-ignored", "a failed sync counts as done", Proof::Sim),
+    mutant("folder-not-synced", "a segment's name may be lost with the power", Proof::Sim),
+    mutant("unproven-tail-not-rewritten", "what only the cache has is served after a start", Proof::Sim),
+    mutant("stale-checkpoint-accepted", "transactions after a checkpoint are left out at a start", Proof::Sim),
+    mutant("segment-released-early", "segments go that a subscription still needs", Proof::Sim),
+    mutant("timer-fires-twice", "a delayed event is appended again after a start", Proof::Sim),
+    mutant("conflict-ignored", "a delivery that read something old takes effect", Proof::Sim),
+    mutant("derived-id-without-index", "two events published by one delivery share an id", Proof::Sim),
+    mutant("key-order-dropped-on-failure", "a failed event does not hold back its key", Proof::Sim),
+    mutant("cursor-passes-what-is-open", "a cursor passes events in flight", Proof::Sim),
+    mutant("attempt-counted-twice", "one failed attempt counts as two", Proof::Sim),
+    mutant("fetched-before-kept", "a memory bus is asked for a parked event before it keeps it", Proof::Sim),
+    mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Tests("busway-log", "damage")),
+    mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Tests("busway-log", "damage")),
+    mutant("stale-epoch-accepted", "a former owner may settle", Proof::Tests("busway-engine", "memory_keeps")),
+    mutant(
+        "outbox-released-on-error",
+        "what a failed delivery published becomes visible",
+        Proof::Tests("busway-host", ""),
+    ),
+];
+
+/// Runs all, or those whose names contain a word.
+pub(crate) fn run(word: &str) -> Result<()> {
+    say("building the proofs with faults");
+    process::run(simulation().args(["--seeds", "40"]).stdout(std::process::Stdio::null()))
+        .context("the simulation has to pass without a fault")?;
+    let mut table = String::from("| fault | what it breaks | caught by |\n|---|---|---|\n");
+    let mut survived = Vec::new();
+    for Mutant { name, breaks, proof } in ALL.iter().filter(|mutant| mutant.name.contains(word)) {
+        let caught = caught(name, *proof)?;
+        say(&format!("{name}: {}", caught.as_deref().unwrap_or("SURVIVED")));
+        if caught.is_none() {
+            survived.push(*name);
+        }
+        // Writing to a String does not fail.
+        let _ = writeln!(table, "| `{name}` | {breaks} | {} |", caught.as_deref().unwrap_or("nothing"));
+    }
+    process::print(&table);
+    if !survived.is_empty() {
+        bail!("nothing noticed {}", survived.join(", "));
+    }
+    Ok(())
+}
+
+fn simulation() -> Command {
+    let mut cargo = process::cargo();
+    cargo.args(["run", "--quiet", "--package", "busway-sim", "--features", "mutants", "--bin", "busway-sim", "--"]);
+    cargo
+}
+
+/// What noticed a fault, if anything did.
+fn caught(name: &str, proof: Proof) -> Result<Option<String>> {
+    let mut command = match proof {
+        Proof::Sim => {
+            let mut command = simulation();
+            command.args(["--seeds", SEEDS]);
+            command
+        }
+        Proof::Tests(package, filter) => {
+            let mut command = process::cargo();
+            command.args([
+                "test",
+                "--quiet",
+                "--package",
+                package,
+                "--features",
+                "busway-types/mutants",
+                "--tests",
+                filter,
+            ]);
+            command
+        }
+    };
+    let shown = process::shown(&command);
+    let output = command.env("BUSWAY_MUTANT", name).output().with_context(|| format!("cannot start `{shown}`"))?;
+    if output.status.success() {
+        return Ok(None);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let (mut seed, mut tests) = (None, Vec::new());
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("seed ") {
+            seed = rest.split_once(' ').map(|(seed, _)| seed.to_owned());
+        }
+        if let Some(test) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            tests.push(test.rsplit("::").next().unwrap_or(test).to_owned());
+        }
+    }
+    match (seed, tests.first()) {
+        (Some(seed), _) => Ok(Some(format!("simulation, seed {seed}"))),
+        (None, Some(test)) => {
+            let others = if tests.len() > 1 { format!(" and {} more", tests.len() - 1) } else { String::new() };
+            Ok(Some(format!("`{test}`{others}")))
+        }
+        (None, None) => {
+            bail!("`{shown}` failed before it could notice anything:\n{}", String::from_utf8_lossy(&output.stderr))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    fn collect(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("text");
+                let mut parts = text.split("mutant(\"");
+                parts.next();
+                found.extend(parts.filter_map(|part| Some(part.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+
+    #[test]
+    fn every_fault_in_the_sources_is_in_the_table() {
+        let mut found = BTreeSet::new();
+        for name in ["types", "log", "dispatch", "engine", "host", "node"] {
+            collect(&process::root().join("runtime").join(name).join("src"), &mut found);
+        }
+        found.remove("name");
+        assert_eq!(found, ALL.iter().map(|mutant| mutant.name.to_owned()).collect());
+    }
+}
