@@ -34,7 +34,7 @@ const fn mutant(name: &'static str, breaks: &'static str, proof: Proof) -> Mutan
     Mutant { name, breaks, proof }
 }
 
-const ALL: [Mutant; 17] = [
+const ALL: [Mutant; 18] = [
     mutant("acknowledge-before-sync", "a publisher is told before its event is synced", Proof::Sim),
     mutant("failed-sync-ignored", "a failed sync counts as done", Proof::Sim),
     mutant("folder-not-synced", "a segment's name may be lost with the power", Proof::Sim),
@@ -48,6 +48,7 @@ const ALL: [Mutant; 17] = [
     mutant("cursor-passes-what-is-open", "a cursor passes events in flight", Proof::Sim),
     mutant("attempt-counted-twice", "one failed attempt counts as two", Proof::Sim),
     mutant("fetched-before-kept", "a memory bus is asked for a parked event before it keeps it", Proof::Sim),
+    mutant("dedup-window-lost", "a checkpoint forgets which ids were published", Proof::Sim),
     mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Tests("busway-log", "damage")),
     mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Tests("busway-log", "damage")),
     mutant("stale-epoch-accepted", "a former owner may settle", Proof::Tests("busway-engine", "memory_keeps")),

@@ -132,12 +132,12 @@ impl Model {
         }
     }
 
-    /// A lane ran deliveries: an event is handled only once all before it of its key have come to an end.
-    pub(crate) fn ran(&mut self, report: &Report, engine: &Embedded) {
+    /// A lane ran deliveries: an event is handled only once all before it of its key have come to an end, or ran before it
+    /// in its own chunk: if one of those turns out to be in conflict, this one is void.
+    pub(crate) fn ran(&mut self, report: &Report, chunk: &BTreeSet<Offset>, engine: &Embedded) {
         let state = engine.subscriptions().into_iter().find(|known| known.id == report.sub).expect("it is known").state;
         let guest = self.guest(report.sub).clone();
         let ran = &self.subs[&report.sub];
-        let mut here: BTreeSet<Offset> = BTreeSet::new();
         for result in &report.results {
             let offset = result.offset;
             if result.outcome == Outcome::Skipped {
@@ -145,7 +145,7 @@ impl Model {
             }
             let event = self.event(offset);
             if !ran.revived.contains(&offset) {
-                for before in (0..offset).filter(|before| !here.contains(before) && !ran.open.contains(before)) {
+                for before in (0..offset).filter(|before| !chunk.contains(before) && !ran.open.contains(before)) {
                     let earlier = self.event(before);
                     let waits = match guest.spec.ordering {
                         Ordering::Strict => true,
@@ -159,9 +159,6 @@ impl Model {
                     let over = before < state.cursor || state.settled.binary_search(&before).is_ok();
                     assert!(over && !parked, "{} ran {offset} before {before} of its key", guest.spec.name);
                 }
-            }
-            if result.outcome == Outcome::Acked {
-                here.insert(offset);
             }
         }
         let ran = self.subs.get_mut(&report.sub).expect("it is known");

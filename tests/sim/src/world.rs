@@ -37,6 +37,8 @@ pub(crate) struct World<'c> {
     node: Node,
     model: Model,
     publishing: Vec<Publishing>,
+    /// Drafts whose ids their publishers chose.
+    chosen: Vec<Draft>,
     /// Little fails, and for longer.
     calm: bool,
     /// Nothing fails any more.
@@ -62,6 +64,7 @@ fn limits(random: &mut SplitMix) -> Limits {
         delayed_events: 2 + below(10),
         recent_bytes: [2_000, 20_000, 1_000_000][below(3)],
         disk_bytes: [40_000, 100_000, 1 << 30][below(3)],
+        dedup_window: Duration::from_hours(24),
         ..Limits::default()
     }
 }
@@ -90,6 +93,7 @@ impl<'c> World<'c> {
             node,
             model,
             publishing: Vec::new(),
+            chosen: Vec::new(),
             calm,
             kind: false,
             oldest: 0,
@@ -158,6 +162,7 @@ impl<'c> World<'c> {
             data[0] = if poison { POISON } else { b'.' };
             let mut draft = Draft::new(topic.parse().expect("a topic"), Bytes::from(data));
             draft.key = key.map(Key::stored);
+            draft.id = (self.below(8) == 0).then(|| EventId::new(self.clock.now(), &mut self.random));
             if self.below(25) == 0 {
                 let delay = Duration::from_millis(self.random.next_u64() % 3_000);
                 draft.not_before = Some(self.clock.now().after(delay));
@@ -165,7 +170,15 @@ impl<'c> World<'c> {
             if self.below(80) == 0 {
                 draft.causality.hops = 4;
             }
-            let id = EventId::new(self.clock.now(), &mut self.random);
+            // Publishers that chose an id say the same again when they were not answered, or just so.
+            if self.below(10) == 0 && !self.chosen.is_empty() {
+                let again = self.below(self.chosen.len());
+                draft = self.chosen[again].clone();
+                self.coverage.count("publishes", "repeated");
+            } else if draft.id.is_some() {
+                self.chosen.push(draft.clone());
+            }
+            let id = draft.id.unwrap_or_else(|| EventId::new(self.clock.now(), &mut self.random));
             events.push(Arc::new(draft.admit(id, self.clock.now(), &self.limits).expect("a valid event")));
         }
         // What the node's publisher does: wait while there is no room, here: leave it.
@@ -223,6 +236,7 @@ impl<'c> World<'c> {
             limits: &self.limits,
             kind: self.kind,
         };
+        let chunk = self.node.lanes[at].chunk.deliveries.iter().map(|delivery| delivery.logged.offset).collect();
         let report = self.node.lanes[at].run(most, &around, &mut self.random);
         for result in &report.results {
             self.coverage.count("outcomes", word(&result.outcome));
@@ -231,7 +245,7 @@ impl<'c> World<'c> {
             self.node.lanes.swap_remove(at);
         }
         self.note_appended();
-        self.model.ran(&report, &self.node.engine);
+        self.model.ran(&report, &chunk, &self.node.engine);
         self.node.step(Input::Report(report), &mut self.model, self.coverage);
         true
     }
