@@ -24,6 +24,7 @@ Commands:
   test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
   crash     Kills a node under load again and again: --kills N (200), --seed N (1)
   sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
+  fuzz      Mutated inputs for everything that reads what others wrote: --seconds N (60), --seed N
   mutants   Faults built on purpose, each of which a proof has to catch; a word chooses those whose names contain it
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
         Some("bench") => bench(&rest),
         Some("sim") => match proofs::Numbers::parse(&rest, &["--seeds", "--first", "--steps"]) {
             Ok(numbers) => proofs::sim(&numbers),
+            Err(usage) => return wrong(&usage),
+        },
+        Some("fuzz") => match proofs::Numbers::parse(&rest, &["--seconds", "--seed"]) {
+            Ok(numbers) => proofs::fuzz(&numbers),
             Err(usage) => return wrong(&usage),
         },
         Some("mutants") if rest.len() < 2 => {

@@ -1,4 +1,4 @@
-//! `cargo xtask crash` and `sim`: the long forms of the proofs that `cargo xtask test` runs briefly.
+//! `cargo xtask crash`, `sim` and `fuzz`: the long forms of the proofs that `cargo xtask test` runs briefly.
 //!
 //! Role: build what the proof needs, hand it its numbers, run it. The proofs themselves are in `tests/`.
 
@@ -52,6 +52,13 @@ pub(crate) fn sim(numbers: &Numbers) -> Result<()> {
     run.args(["run", "--quiet", "--package", "busway-sim", "--bin", "busway-sim", "--", "--seeds"]);
     run.arg(numbers.get("--seeds", 1_000)).args(["--first", &numbers.get("--first", 0)]);
     process::run(run.args(["--steps", &numbers.get("--steps", 500)]))
+}
+
+/// Fuzzes everything that reads what others wrote.
+pub(crate) fn fuzz(numbers: &Numbers) -> Result<()> {
+    let mut run = process::cargo();
+    run.args(["run", "--quiet", "--package", "busway-fuzz", "--bin", "busway-fuzz", "--", "--seconds"]);
+    process::run(run.arg(numbers.get("--seconds", 60)).args(["--seed", &numbers.get("--seed", 1)]))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::files::none;
 
 /// Every crate of the runtime with what it may use of the others.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("busway-types", &[]),
     ("busway-log", &["busway-types"]),
     ("busway-dispatch", &["busway-types"]),
@@ -38,6 +38,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
             "busway-node",
         ],
     ),
+    ("busway-fuzz", &["busway-types", "busway-log", "busway-gateway", "busway-node"]),
     ("busway-sim", &["busway-types", "busway-log", "busway-dispatch", "busway-engine"]),
     ("busway-xtask", &[]),
     (

@@ -23,6 +23,7 @@ pub fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
         }
     }
     entries.sort();
+    entries.extend((target.made)().into_iter().zip(0..).map(|(bytes, number)| (format!("made {number}"), bytes)));
     entries
 }
 
