@@ -1,5 +1,6 @@
 //! `busway-fuzz --seconds N [--seed N]`: shares the time among the targets; a failing input is written to a file.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,7 +42,11 @@ fn main() -> ExitCode {
 
 fn failed(target: &str, input: &[u8], panic: &str) -> ExitCode {
     let text = String::from_utf8_lossy(input);
-    let hex = input.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join("");
+    let hex = input.iter().fold(String::new(), |mut hex, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
     let file = PathBuf::from(format!("fuzz-{target}.hex"));
     let written = std::fs::write(&file, hex);
     say(&format!("{target} panicked: {panic}\ninput: {text:?}"));
