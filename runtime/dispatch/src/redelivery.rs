@@ -55,6 +55,20 @@ pub(crate) fn decide(
     Decision::Park { due: now.after(wait), attempts }
 }
 
+/// Parked events and dead letters of a subscription beyond which errors are kept in short.
+pub(crate) const CROWD: usize = 1_000;
+
+/// What is kept of an error then.
+pub(crate) const SHORT_ERROR_BYTES: usize = 256;
+
+/// Keeps the beginnings of errors, so that many failed events do not take the memory of many long texts.
+pub(crate) fn shorten(attempts: &mut [Attempt]) {
+    for Attempt { error, .. } in attempts.iter_mut().filter(|attempt| attempt.error.len() > SHORT_ERROR_BYTES) {
+        error.truncate(error.floor_char_boundary(SHORT_ERROR_BYTES));
+        error.shrink_to_fit();
+    }
+}
+
 /// The wait after `failed` attempts: doubled for each, capped, then shortened by a random share.
 fn backoff(policy: &RetryPolicy, failed: usize, random: &mut dyn Entropy) -> Duration {
     let doublings = u32::try_from(failed.saturating_sub(1)).unwrap_or(u32::MAX).min(31);

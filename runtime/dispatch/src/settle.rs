@@ -19,7 +19,7 @@ use busway_types::{
 use crate::api::Action;
 use crate::chunks::InFlight;
 use crate::queue::Item;
-use crate::redelivery::{Decision, decide};
+use crate::redelivery::{CROWD, Decision, decide, shorten};
 use crate::subscription::{Cx, Sub};
 
 /// The most verdicts of one settlement that did not come from one report.
@@ -158,7 +158,13 @@ impl Sub {
         let before = if item.is_fresh() { None } else { self.parked.get(offset) };
         let before = before.map_or(&[][..], |entry| &entry.attempts);
         let now = cx.bus.now;
-        let (verdict, fate) = match decide(outcome, before, &self.spec.retry, now, &mut cx.bus.random) {
+        let mut decision = decide(outcome, before, &self.spec.retry, now, &mut cx.bus.random);
+        if let Decision::Park { attempts, .. } | Decision::Dead { attempts, .. } = &mut decision
+            && self.parked.len() + self.dead.len() >= CROWD
+        {
+            shorten(attempts);
+        }
+        let (verdict, fate) = match decision {
             Decision::Return => return self.give_back(item, pass),
             Decision::Acked => (Verdict::Acked(effects), Fate::Done),
             Decision::Park { due, attempts } => {

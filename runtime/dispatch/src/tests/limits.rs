@@ -1,8 +1,11 @@
 //! What happens at each bound.
 
-use busway_types::{Chunk, Limits, Ordering, Outcome, SubId};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::rig::{Rig, SUB, offsets, retry, spec};
+use busway_types::{Batch, Chunk, DeliveryResult, Limits, Ordering, Outcome, Report, SubId, Verdict};
+
+use super::rig::{Rig, SUB, event, offsets, retry, spec};
 use crate::{Action, Input, PauseReason, Warning};
 
 #[test]
@@ -91,6 +94,55 @@ fn one_full_subscription_leaves_others_alone() {
     rig.ack(&chunks[1]);
     rig.publish(&["-"]);
     assert_eq!(rig.chunk().sub, SubId(2));
+}
+
+/// Each fails with a long error: the texts stay bounded, and another subscription gets all the same events meanwhile.
+#[test]
+fn a_hundred_thousand_parked_events_leave_others_and_the_memory_alone() {
+    const EVENTS: usize = 100_000;
+    let mut rig = Rig::with(Limits::default(), false);
+    rig.attach(SubId(1), spec("bad", "t", Ordering::None));
+    rig.attach(SubId(2), spec("good", "t", Ordering::None));
+    let error = "x".repeat(5_000);
+    let (mut acked, mut parked, mut text) = (0, 0, 0);
+    for _ in 0..EVENTS / 250 {
+        let events = (0..250).map(|n| Arc::new(event(n, "t", None))).collect();
+        rig.step_unchecked(Input::Appended(Batch { first: acked as u64, events: Arc::new(events) }));
+        loop {
+            let chunks = rig.chunks();
+            for chunk in &chunks {
+                let outcome = || match chunk.sub {
+                    SubId(1) => Outcome::Retry { reason: error.clone(), after: Some(Duration::from_hours(1)) },
+                    _ => Outcome::Acked,
+                };
+                let results = chunk.deliveries.iter().map(|delivery| DeliveryResult {
+                    offset: delivery.logged.offset,
+                    outcome: outcome(),
+                    effects: None,
+                    busy_ns: 1,
+                });
+                acked += if chunk.sub == SubId(2) { chunk.deliveries.len() } else { 0 };
+                let (chunk, sub, results) = (chunk.id, chunk.sub, results.collect());
+                rig.step_unchecked(Input::Report(Report { chunk, sub, results, finished: true }));
+            }
+            for settlement in rig.settlements() {
+                for settle in &settlement.settles {
+                    if let Verdict::Parked(entry) = &settle.verdict {
+                        parked += 1;
+                        text += entry.attempts.iter().map(|attempt| attempt.error.len()).sum::<usize>();
+                    }
+                }
+                let (sub, token) = (settlement.sub, settlement.token);
+                rig.step_unchecked(Input::Settled { sub, token, conflicts: Vec::new() });
+            }
+            if chunks.is_empty() {
+                break;
+            }
+        }
+    }
+    assert_eq!((acked, parked), (EVENTS, EVENTS));
+    assert!(text <= 2_000 * 4_096 + EVENTS * 256, "{text} bytes of errors are kept");
+    rig.machine.check_invariants();
 }
 
 #[test]
