@@ -181,7 +181,8 @@ pub trait Engine: Send + Sync {
     /// Releases what is kept of a detached subscription. False when there is none of that name.
     fn forget(&self, name: &str) -> Result<bool, EngineError>;
 
-    /// Commits a settlement; the answer comes through [`Sink::settled`], possibly before this returns.
+    /// Commits a settlement; the answer comes through [`Sink::settled`], possibly before this returns. One of a
+    /// subscription that is not known (it was forgotten meanwhile) is answered too, and has no effect.
     fn settle(&self, partition: Partition, epoch: Epoch, settlement: Settlement) -> Result<(), EngineError>;
 
     /// Notes, lazily and without a sync of its own, that a subscription has nothing to do below `cursor`.

@@ -206,6 +206,8 @@ pub fn run(fixture: &dyn Fixture) {
     subscriptions::survives_being_closed(fixture);
     subscriptions::advances_positions(fixture);
     subscriptions::releases_what_was_detached_for_a_day(fixture);
+    subscriptions::answers_settlements_of_what_was_forgotten(fixture);
+    subscriptions::keeps_what_is_in_use(fixture);
     subscriptions::tells_how_much_room_there_is(fixture);
     effects::commits_acknowledgement_publications_and_writes_together(fixture);
     effects::leaves_out_what_read_something_old(fixture);

@@ -149,6 +149,41 @@ pub(super) fn releases_what_was_detached_for_a_day(fixture: &dyn Fixture) {
     bench.close();
 }
 
+/// Whoever still works for a subscription that was forgotten gets answers, and changes nothing.
+pub(super) fn answers_settlements_of_what_was_forgotten(fixture: &dyn Fixture) {
+    let bench = Bench::new(fixture.fresh());
+    let (gone, _) = bench.subscribe("gone", StartAt::Now);
+    let (other, _) = bench.subscribe("other", StartAt::Now);
+    let sent = events(2);
+    bench.publish(sent.clone());
+    bench.engine.detach(0, bench.epoch(), gone, NOW).expect("detached");
+    bench.engine.tick(NOW.after(Duration::from_hours(25))).expect("ticked");
+    let effects =
+        Effects { writes: vec![set("k", "v")], publishes: vec![Arc::new(event(7, b"x"))], ..Effects::default() };
+    assert_eq!(bench.settle(gone, 1, vec![ack(0, effects), parked(1, &sent[1])]), [], "it is answered as settled");
+    bench.engine.advance(0, bench.epoch(), gone, 2);
+    assert_eq!(bench.offsets(), [0, 1], "nothing is published");
+    assert_eq!(bench.value(&"gone".parse().expect("a name"), "k"), None, "nothing is written");
+    assert!(bench.engine.subscriptions().iter().all(|known| known.id == other), "and it does not come back");
+    bench.settle(other, 2, vec![acked(0), acked(1)]);
+    assert_eq!(bench.state(other).cursor, 2, "others go on");
+    bench.close();
+}
+
+/// A subscription of which something is settled is in use, even if it was said to be detached a day ago.
+pub(super) fn keeps_what_is_in_use(fixture: &dyn Fixture) {
+    let bench = Bench::new(fixture.fresh());
+    let (sub, _) = bench.subscribe("s", StartAt::Now);
+    bench.publish(events(1));
+    bench.engine.detach(0, bench.epoch(), sub, Timestamp(NOW.0 - 86_400_000)).expect("detached");
+    bench.settle(sub, 1, vec![acked(0)]);
+    bench.engine.tick(NOW.after(Duration::from_secs(9))).expect("ticked");
+    assert_eq!(bench.state(sub).cursor, 1);
+    bench.engine.tick(NOW.after(Duration::from_hours(24))).expect("ticked");
+    assert!(bench.engine.subscriptions().is_empty(), "not for ever");
+    bench.close();
+}
+
 /// At the first mark publishers are to wait, at the second handlers that publish; acknowledgements are taken beyond both.
 pub(super) fn tells_how_much_room_there_is(fixture: &dyn Fixture) {
     const MIB: usize = 1024 * 1024;

@@ -5,13 +5,13 @@
 //!
 //! Invariant: a transaction is applied to the state exactly once, in the order of its sequence, before it is submitted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use busway_log::{KvRecord, SettleRecord, State, Txn};
 use busway_types::{
     Batch, DeadLetter, Effects, Event, KvRead, KvWrite, Limits, Offset, Parked, Receipt, ServiceName, Settlement,
-    Timestamp, Verdict,
+    SubId, Timestamp, Verdict,
 };
 
 use super::dedup::NewIds;
@@ -45,6 +45,10 @@ pub(super) struct Core {
     pub(super) duplicates: u64,
     /// Delayed events that had expired when their time came, since the engine was opened.
     pub(super) expired: u64,
+    /// When something of a detached subscription was settled last: as long as that goes on, it is in use.
+    pub(super) used: BTreeMap<SubId, Timestamp>,
+    /// Settlements of subscriptions that are not known; each of these is told once.
+    pub(super) unknown: BTreeSet<SubId>,
 }
 
 impl Core {
@@ -58,6 +62,8 @@ impl Core {
             evicted: Vec::new(),
             duplicates: 0,
             expired: 0,
+            used: BTreeMap::new(),
+            unknown: BTreeSet::new(),
         }
     }
 
@@ -184,6 +190,23 @@ impl Core {
         (!txn.fired.is_empty()).then(|| self.sequence(txn))
     }
 
+    /// The service of a subscription that settles something; none when it was forgotten, which is told once.
+    pub(super) fn user(&mut self, sub: SubId, now: Timestamp) -> Option<ServiceName> {
+        let Some(known) = self.state.subs.get(&sub) else {
+            if self.unknown.insert(sub) {
+                tracing::warn!(
+                    subscription = sub.0,
+                    "it settles although it was forgotten; what it does has no effect"
+                );
+            }
+            return None;
+        };
+        if known.detached_since.is_some() {
+            self.used.insert(sub, now);
+        }
+        Some(known.service.clone())
+    }
+
     /// The transaction of a settlement, and the offsets that were left out because of a conflict.
     pub(super) fn settle(
         &mut self,
@@ -244,7 +267,7 @@ impl Core {
     }
 
     /// Takes hold of the bodies that a verdict keeps, and lets go of those it does not.
-    fn keep(&mut self, sub: busway_types::SubId, settle: &busway_types::Settle) {
+    fn keep(&mut self, sub: SubId, settle: &busway_types::Settle) {
         let Some(kept) = &mut self.kept else { return };
         let held = self.state.subs.get(&sub).is_some_and(|s| {
             s.progress.parked.contains_key(&settle.offset) || s.progress.dead.contains_key(&settle.offset)

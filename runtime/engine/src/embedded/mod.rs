@@ -289,7 +289,7 @@ impl Shared {
             tracing::warn!(
                 subscription = holder.name,
                 bytes = retention::held_bytes(segments, holder.needs),
-                "released a detached subscription, which held back what fills the disk (limits.disk-bytes);                  if its service comes back it begins with the next event"
+                "released a detached subscription, which held back what fills the disk (limits.disk-bytes); if its service comes back it begins with the next event"
             );
             self.forget_locked(core, holder.id);
         }
@@ -311,13 +311,17 @@ impl Shared {
         }
     }
 
-    /// Releases subscriptions that nobody came back for.
+    /// Releases subscriptions that nobody came back for. One of which something was settled since is in use, whatever
+    /// was said of its service.
     fn expire_detached(self: &Arc<Self>, core: &mut Core, now: Timestamp) {
+        let used = &core.used;
+        let last = |id: &SubId, since: Timestamp| used.get(id).copied().map_or(since, |at| at.max(since));
+        let is_over = |id: &SubId, since: Timestamp| now.since(last(id, since)) >= DETACHED_FOR;
         let expired: Vec<SubId> = core
             .state
             .subs
             .iter()
-            .filter(|(_, sub)| sub.detached_since.is_some_and(|since| now.since(since) >= DETACHED_FOR))
+            .filter(|(id, sub)| sub.detached_since.is_some_and(|since| is_over(id, since)))
             .map(|(id, _)| *id)
             .collect();
         for id in expired {
@@ -331,6 +335,7 @@ impl Shared {
                 kept.release(offset);
             }
         }
+        core.used.remove(&id);
         self.change_sub(core, SubChange::Forgotten { id });
     }
 
@@ -422,6 +427,7 @@ impl Engine for Embedded {
         let id = match known {
             Some((id, None)) => id,
             Some((id, Some(_))) => {
+                core.used.remove(&id);
                 self.shared.change_sub(&mut core, SubChange::Attached { id });
                 id
             }
@@ -462,14 +468,16 @@ impl Engine for Embedded {
         let token = settlement.token;
         let (conflicts, evicted) = {
             let mut core = self.shared.lock();
-            let Some(sub) = core.state.subs.get(&settlement.sub) else {
-                return Err(EngineError::Refused(format!("subscription {} is not known", settlement.sub.0)));
-            };
-            let service = sub.service.clone();
-            let (sequenced, conflicts) = core.settle(settlement, &service, now, &self.shared.limits);
-            self.shared.hand_on(sequenced, None);
-            self.shared.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
-            (conflicts, core.take_evicted())
+            match core.user(settlement.sub, now) {
+                Some(service) => {
+                    let (sequenced, conflicts) = core.settle(settlement, &service, now, &self.shared.limits);
+                    self.shared.hand_on(sequenced, None);
+                    self.shared.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
+                    (conflicts, core.take_evicted())
+                }
+                // It was forgotten meanwhile: there is nothing left to note, and nothing that others would suffer from.
+                None => (Vec::new(), Vec::new()),
+            }
         };
         drop(evicted);
         if let Some(sink) = self.shared.sink.get() {
@@ -482,7 +490,11 @@ impl Engine for Embedded {
         if self.shared.check(partition, epoch).is_err() {
             return;
         }
+        let now = self.shared.clock.now();
         let mut core = self.shared.lock();
+        if core.user(sub, now).is_none() {
+            return;
+        }
         let mut txn = core.blank();
         txn.settlement = Some(busway_log::SettleRecord { cursor, ..busway_log::SettleRecord::of(sub) });
         let sequenced = core.sequence(txn);
