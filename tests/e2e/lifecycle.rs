@@ -247,3 +247,58 @@ async fn a_service_that_went_while_the_node_was_down_is_detached() {
     assert_eq!(detached.iter().map(|d| d.name.as_str()).collect::<Vec<_>>(), ["count"]);
     bus.stop().await;
 }
+
+/// Each of them runs, is swapped and keeps its subscription; a manifest's services outlive their file.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_of_one_component_are_swapped_together() {
+    let app = App::new().service("one", "count.wasm", "").service("two", "count.wasm", "");
+    app.put(programs::COUNT, "count");
+    let bus = app.run().await;
+    let status = bus.status().await;
+    assert_eq!((status.services.len(), status.detached.len()), (2, 0), "{status:?}");
+    bus.send("public.count", "x").await;
+    bus.idle().await;
+    let version = status.services[0].version.clone();
+    let mut next = std::fs::read(programs::COUNT).expect("built");
+    next.extend([0, 3, 1, b'v', 1]);
+    let aside = app.write("count.part", &next);
+    std::fs::rename(aside, app.path().join("count.wasm")).expect("renamed");
+    bus.until("both are swapped", |status| status.services.iter().all(|service| service.version != version)).await;
+    std::fs::remove_file(app.path().join("count.wasm")).expect("removed");
+    app.write("bad.part", b"");
+    std::fs::rename(app.path().join("bad.part"), app.path().join("count.wasm")).expect("renamed");
+    bus.until("it is refused to both", |status| status.refused.len() == 2).await;
+    bus.send("public.count", "x").await;
+    bus.idle().await;
+    for service in ["one", "two"] {
+        assert_eq!(bus.kv(service, "total").await.as_deref(), Some("2"), "{service}");
+    }
+    app.put(programs::COUNT, "count");
+    bus.until("both are forgiven", |status| status.refused.is_empty()).await;
+    assert!(bus.status().await.detached.is_empty());
+    bus.stop().await;
+}
+
+/// Deleted and put back while it is still busy: it goes on where it was, once what was in flight is settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_comes_back_while_it_goes_is_attached_and_handles_nothing_twice() {
+    let app = App::new().with(programs::SLEEPY, "slow");
+    let bus = app.run_on_disk().await;
+    bus.publish((0..4).map(|_| event("public.sleepy", "1500")).collect()).await;
+    bus.until("it is busy", |status| status.services[0].subscriptions[0].in_flight > 0).await;
+    std::fs::remove_file(app.path().join("slow.wasm")).expect("removed");
+    bus.until("it goes", |status| status.services[0].state.as_str() == "draining").await;
+    app.put(programs::SLEEPY, "slow");
+    bus.until("it runs again", |status| status.services.iter().any(|s| s.state.as_str() == "running")).await;
+    bus.idle().await;
+    let status = bus.status().await;
+    assert!(status.detached.is_empty(), "{status:?}");
+    bus.send("public.sleepy", "1").await;
+    bus.idle().await;
+    bus.stop().await;
+    let bus = app.run_on_disk().await;
+    bus.idle().await;
+    assert_eq!(bus.service("slow").await.handled, 0, "all is settled, and stays so");
+    assert!(bus.status().await.detached.is_empty());
+    bus.stop().await;
+}

@@ -68,3 +68,26 @@ async fn a_panic_of_a_guest_is_one_line() {
     assert!(lines[0].contains("panicked at") && lines[0].contains("told to trap by event"), "{lines:?}");
     bus.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_told_with_their_number_and_a_removed_service_with_what_is_kept() {
+    capture();
+    let app = App::new().with(programs::FAILING, "gives-up-loudly").with(programs::TICKER, "ticks-and-goes");
+    let bus = app.run().await;
+    bus.publish((0..500).map(|_| event("public.failing", "reject")).collect()).await;
+    bus.idle().await;
+    std::fs::remove_file(app.path().join("gives-up-loudly.wasm")).expect("removed");
+    std::fs::remove_file(app.path().join("ticks-and-goes.wasm")).expect("removed");
+    bus.until("both are gone", |status| status.services.is_empty()).await;
+    bus.stop().await;
+    let removed = |name: &str| with("the service was removed").into_iter().find(|l| l.contains(name)).expect("told");
+    assert!(removed("gives-up-loudly").contains("its position is kept"));
+    assert!(!removed("ticks-and-goes").contains("position"), "a task has none");
+    let lines = with("of `gives-up-loudly` became");
+    let counted = |line: &String| {
+        let told = line.split_once("busway_node").and_then(|(_, rest)| rest.split_once(": "))?.1;
+        told.split(' ').next()?.parse::<u64>().ok()
+    };
+    assert_eq!(lines.iter().filter_map(counted).sum::<u64>(), 500, "{lines:?}");
+    assert!(lines.len() < 20, "a line a second: {lines:?}");
+}

@@ -107,3 +107,28 @@ fn a_node_is_found_while_it_runs_and_ends_by_itself_when_idle() {
     let gone = once(runtime.path(), &["status"], "");
     assert!(!gone.status.success() && String::from_utf8_lossy(&gone.stderr).contains("busway run"), "{gone:?}");
 }
+
+/// An empty folder is as good at the start as later; a folder that is not there is a mistake.
+#[test]
+fn a_node_on_an_empty_folder_waits_for_components() {
+    let (app, runtime) = (App::new(), tempfile::tempdir().expect("a folder"));
+    let folder = app.path().display().to_string();
+    let told = runtime.path().join("stderr");
+    let started = command(runtime.path(), &["run", &folder])
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&told).expect("a file"))
+        .spawn();
+    let _node = NodeProcess(started.expect("the node starts"));
+    ask(runtime.path(), &["status"], "");
+    app.put(programs::COUNT, "count");
+    let clock = SystemClock::new();
+    let began = clock.now();
+    while !ask(runtime.path(), &["status"], "").contains("count") {
+        assert!(clock.now().since(began) < PATIENCE, "it is not started");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let told = std::fs::read_to_string(told).expect("its words");
+    assert!(told.contains("waiting for components: there are no .wasm files"), "{told}");
+    let missing = once(runtime.path(), &["run", &format!("{folder}/nothing")], "");
+    assert_eq!(missing.status.code(), Some(1));
+}

@@ -167,3 +167,32 @@ async fn what_is_published_while_services_are_still_being_compiled_reaches_them_
     assert_eq!(bus.kv("count", "total").await.as_deref(), Some("1"));
     bus.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_names_go_with_their_files() {
+    let app = App::new().with(programs::COUNT, "my svc").service("count", programs::COUNT, "");
+    let bus = app.run().await;
+    app.put(programs::RAW_WITBINDGEN, "count");
+    bus.until("both are refused", |status| status.refused.len() == 2).await;
+    std::fs::remove_file(app.path().join("my svc.wasm")).expect("removed");
+    bus.until("one is forgotten", |status| status.refused.len() == 1).await;
+    std::fs::rename(app.path().join("count.wasm"), app.path().join("other.wasm")).expect("renamed");
+    bus.until("the other one runs", |status| status.refused.is_empty() && status.services.len() == 2).await;
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_again_for_the_same_reason_is_told_once() {
+    logs::capture();
+    let app = App::new();
+    app.write("empty-told-once.wasm", b"");
+    let bus = app.run().await;
+    let first = bus.status().await.refused.remove(0).since_ms;
+    bus.until("it is tried again", |status| status.refused[0].since_ms > first).await;
+    let told = || logs::with("refused, it does not run").into_iter().filter(|l| l.contains("empty-told-once")).count();
+    assert_eq!(told(), 1);
+    app.write("empty-told-once.wasm", b"hello");
+    bus.until("another reason", |status| status.refused[0].reason.contains("not WebAssembly")).await;
+    assert_eq!(told(), 2);
+    bus.stop().await;
+}

@@ -24,6 +24,7 @@ use busway_types::{
 use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
+use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
@@ -283,6 +284,7 @@ pub(crate) struct Driver {
     detaching: usize,
     /// Whether some subscription rests.
     resting: bool,
+    dead_log: DeadLog,
 }
 
 impl Driver {
@@ -315,6 +317,7 @@ impl Driver {
             pressed: 0,
             detaching: 0,
             resting: false,
+            dead_log: DeadLog::default(),
         }
     }
 
@@ -328,7 +331,7 @@ impl Driver {
             self.pace.took(self.clock.monotonic_ns());
             match self.round(&mut ahead, &mut events, &mut actions) {
                 Ok(true) => {}
-                Ok(false) => return,
+                Ok(false) => return self.tell_dead(self.clock.now(), true),
                 Err(error) => return self.fail(&error),
             }
         }
@@ -516,8 +519,10 @@ impl Driver {
                     }
                 }
                 Action::Settle(settlement) => {
-                    if let Some(attached) = self.attached.get(&settlement.sub) {
-                        attached.target.metrics.settled(&settlement);
+                    if let Some(Attached { target, .. }) = self.attached.get(&settlement.sub)
+                        && let Some(died) = target.metrics.settled(&settlement)
+                    {
+                        self.dead_log.note(&target.spec.service, &died);
                     }
                     self.tokens.insert(settlement.token, settlement.sub);
                     self.engine.settle(PARTITION, self.epoch, settlement)?;
@@ -582,6 +587,9 @@ impl Driver {
         }
         if self.detaching > 0 {
             self.finish_detached();
+        }
+        if !self.dead_log.is_empty() {
+            self.tell_dead(now, false);
         }
         let idle = self.engine_due.is_none() && self.machine.is_idle() && self.shared.inbox.is_empty();
         self.shared.idle.send_if_modified(|was| std::mem::replace(was, idle) != idle);
@@ -651,6 +659,12 @@ impl Driver {
                     let _ = done.send(());
                 }
             }
+        }
+    }
+
+    fn tell_dead(&mut self, now: Timestamp, all: bool) {
+        for line in self.dead_log.due(now, all) {
+            tracing::warn!("{line}");
         }
     }
 

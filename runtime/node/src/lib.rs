@@ -11,6 +11,7 @@
 
 mod admin;
 mod bus;
+mod dead_log;
 mod driver;
 mod error;
 mod inbox;

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use busway_types::{DeliveryResult, Outcome, Settlement, Verdict};
+use busway_types::{DeadReason, DeliveryResult, Outcome, Settlement, Verdict};
 use hdrhistogram::Histogram;
 
 /// What one service did since the node started.
@@ -31,6 +31,14 @@ pub struct ServiceFigures {
     pub conflicts: u64,
     /// Time per delivery, in nanoseconds.
     pub time_ns: Histogram<u64>,
+}
+
+/// Events of one settlement that became dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Died<'a> {
+    pub(crate) count: u64,
+    /// Why the last one did.
+    pub(crate) reason: &'a str,
 }
 
 /// Longer deliveries are counted as this long: an hour.
@@ -87,12 +95,16 @@ impl Metrics {
         });
     }
 
-    pub(crate) fn settled(&self, settlement: &Settlement) {
-        let (mut retried, mut dead) = (0, 0);
+    /// Counts a settlement; gives what it gave up, if anything.
+    pub(crate) fn settled<'a>(&self, settlement: &'a Settlement) -> Option<Died<'a>> {
+        let (mut retried, mut dead, mut why) = (0, 0, "");
         for settle in &settlement.settles {
             match &settle.verdict {
                 Verdict::Parked(parked) if !parked.attempts.is_empty() => retried += 1,
-                Verdict::Dead { .. } => dead += 1,
+                Verdict::Dead { reason, attempts, .. } => {
+                    dead += 1;
+                    why = attempts.last().map_or(in_words(*reason), |attempt| attempt.error.as_str());
+                }
                 _ => {}
             }
         }
@@ -102,6 +114,7 @@ impl Metrics {
                 f.dead_lettered += dead;
             });
         }
+        (dead > 0).then_some(Died { count: dead, reason: why })
     }
 
     pub(crate) fn conflicts(&self, count: u64) {
@@ -117,6 +130,17 @@ impl Metrics {
 
     pub(crate) fn snapshot(&self) -> ServiceFigures {
         self.with(|f| f.clone())
+    }
+}
+
+/// Why an event was given up that was never tried.
+fn in_words(reason: DeadReason) -> &'static str {
+    match reason {
+        DeadReason::Rejected => "rejected",
+        DeadReason::Exhausted => "its attempts are used up",
+        DeadReason::Trapped => "trapped",
+        DeadReason::TimedOut => "timed out",
+        DeadReason::Loop => "more hops than allowed",
     }
 }
 

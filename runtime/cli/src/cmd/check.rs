@@ -52,6 +52,9 @@ struct Checked {
 
 pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     let app = App::load(&args.app)?;
+    if let Some(nothing) = app.nothing_to_run() {
+        return Err(nothing.into());
+    }
     let host = Host::new(HostConfig { limits: app.limits(), ..HostConfig::default() })?;
     let refused = app.refused.iter().map(|refused| Checked {
         service: None,

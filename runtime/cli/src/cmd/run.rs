@@ -83,7 +83,13 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     };
     let mut options = NodeOptions::new(&args.app, &token);
     options.engine = args.data.map(EngineUrl::File).or(args.engine);
-    let data = data_folder(options.engine.as_ref(), &args.app);
+    // A faulty app is told when the node starts.
+    let app = App::load(&args.app).ok();
+    let data = data_folder(options.engine.as_ref(), app.as_ref());
+    let nothing = app.and_then(|app| app.nothing_to_run());
+    if let Some(nothing) = nothing.as_ref().filter(|_| args.no_watch || args.exit_when_idle) {
+        bail!("{nothing}");
+    }
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     options.cache_dir = cache().filter(|_| !args.no_cache);
     options.watch = !args.no_watch;
@@ -105,6 +111,9 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     let report = node.status().await;
     let _announcement = announce(&node, data, token)?;
     banner(&report, &args.app);
+    if let Some(nothing) = nothing {
+        warn(format!("waiting for components: {nothing}"));
+    }
     let end = tokio::select! {
         () = signals.next() => End::Asked,
         failed = node.stopped() => failed.map_or(End::Asked, End::Failed),
@@ -126,9 +135,8 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
 }
 
 /// Where the node keeps its data, for whoever has to choose among several nodes.
-fn data_folder(engine: Option<&EngineUrl>, app: &Path) -> Option<PathBuf> {
-    // A faulty app is told when the node starts.
-    let engine = engine.cloned().or_else(|| App::load(app).ok().and_then(|app| app.bus().engine));
+fn data_folder(engine: Option<&EngineUrl>, app: Option<&App>) -> Option<PathBuf> {
+    let engine = engine.cloned().or_else(|| app.and_then(|app| app.bus().engine));
     match engine {
         Some(EngineUrl::File(dir)) => Some(std::path::absolute(&dir).unwrap_or(dir)),
         Some(EngineUrl::Memory) | None => None,

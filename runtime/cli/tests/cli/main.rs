@@ -70,8 +70,8 @@ fn completions_know_the_commands() {
 #[test]
 fn a_folder_without_components_says_where_cargo_puts_them() {
     let sandbox = Sandbox::new();
-    for command in ["run", "check"] {
-        let run = sandbox.busway(&[command, &text(sandbox.path())]);
+    for command in [&["check"][..], &["run", "--no-watch"], &["run", "--exit-when-idle"]] {
+        let run = sandbox.busway(&[command, &[&text(sandbox.path())]].concat());
         assert_eq!(run.code, 1);
         assert_eq!(
             run.stderr,

@@ -42,8 +42,8 @@ pub struct App {
 impl App {
     /// Finds out what is to run: `path` is a folder of .wasm files, a folder with a `busway.toml`, or a manifest.
     ///
-    /// With a manifest in it, the other .wasm files of the folder run as well, with defaults. A folder must have a
-    /// component or a manifest to begin with.
+    /// With a manifest in it, the other .wasm files of the folder run as well, with defaults. A folder may be empty:
+    /// components can still appear in it. [`App::nothing_to_run`] tells.
     pub fn load(path: &Path) -> Result<Self, LoadError> {
         let kind = match fs::metadata(path) {
             Ok(kind) => kind,
@@ -65,9 +65,6 @@ impl App {
             Self { folder: Some(path.to_owned()), manifest: None, services: BTreeMap::new(), refused: Vec::new() }
         };
         let files = components(path).map_err(|source| LoadError::Read { path: path.to_owned(), source })?;
-        if files.is_empty() && app.manifest.is_none() {
-            return Err(LoadError::NoComponents { folder: path.to_owned(), found: built_by_cargo(path) });
-        }
         for file in files {
             match app.service_for(&file) {
                 Ok(service) => {
@@ -77,6 +74,13 @@ impl App {
             }
         }
         Ok(app)
+    }
+
+    /// What is to be said when there is neither a component nor a manifest, yet.
+    pub fn nothing_to_run(&self) -> Option<LoadError> {
+        let folder = self.folder.as_deref().filter(|_| self.manifest.is_none())?;
+        let empty = self.services.is_empty() && self.refused.is_empty();
+        empty.then(|| LoadError::NoComponents { folder: folder.to_owned(), found: built_by_cargo(folder) })
     }
 
     fn of_manifest(manifest: Manifest, folder: Option<PathBuf>) -> Self {

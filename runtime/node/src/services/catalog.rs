@@ -2,9 +2,9 @@
 //!
 //! Role: a table for others to read: who subscribes to a topic, what `status` shows. Only the supervisor changes it.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use busway_gateway::api::{RefusedFile, ServiceState};
 use busway_host::{Lane, Linked, TaskHandle};
@@ -95,7 +95,8 @@ impl Service {
 #[derive(Default)]
 pub(crate) struct Catalog {
     services: RwLock<BTreeMap<ServiceName, Arc<Service>>>,
-    refused: Mutex<BTreeMap<PathBuf, RefusedFile>>,
+    /// By file and by the service that it was to be; none when its name cannot be one.
+    refused: Mutex<BTreeMap<(PathBuf, Option<ServiceName>), RefusedFile>>,
 }
 
 impl Catalog {
@@ -122,21 +123,32 @@ impl Catalog {
         same
     }
 
-    pub(crate) fn refuse(&self, path: PathBuf, reason: String, since: Timestamp) {
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<(PathBuf, Option<ServiceName>), RefusedFile>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a file does not run as a service, or (without a name) can be none at all.
+    pub(crate) fn refuse(&self, path: PathBuf, service: Option<ServiceName>, reason: String, since: Timestamp) {
         let file = RefusedFile { path: path.display().to_string(), reason, since_ms: since };
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(path, file);
+        self.refusals().insert((path, service), file);
     }
 
-    pub(crate) fn is_refused(&self, path: &std::path::Path) -> bool {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).contains_key(path)
+    /// Whether a file is noted that can be no service.
+    pub(crate) fn is_unfit(&self, path: &Path) -> bool {
+        self.refusals().contains_key(&(path.to_owned(), None))
     }
 
-    pub(crate) fn forgive(&self, path: &std::path::Path) {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    /// Forgets the files that could be no service, except those that are still there.
+    pub(crate) fn forgive_unfit_except(&self, there: &BTreeSet<PathBuf>) {
+        self.refusals().retain(|(path, service), _| service.is_some() || there.contains(path));
+    }
+
+    pub(crate) fn forgive(&self, path: &Path, service: &ServiceName) {
+        self.refusals().remove(&(path.to_owned(), Some(service.clone())));
     }
 
     pub(crate) fn refused(&self) -> Vec<RefusedFile> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.refusals().values().cloned().collect()
     }
 
     /// How many subscriptions select a topic.

@@ -4,9 +4,10 @@
 //! everything that changes the catalog happens here, one step at a time.
 //!
 //! Invariants: all subscriptions of an app exist before any of its handlers or tasks runs; a new version is complete
-//! (compiled, linked, subscribed) before the old one stops getting chunks; a version that cannot start changes nothing.
+//! (compiled, linked, subscribed) before the old one stops getting chunks; a version that cannot start changes nothing; a
+//! service whose subscription is being detached is not attached again before that is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +15,10 @@ use std::time::Duration;
 use busway_gateway::api::ServiceState;
 use busway_host::LaneSettings;
 use busway_types::ServiceName;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
+use super::leaving::{Leaving, detach};
 use super::prepare::{Prepared, Preparer};
 use super::scan::{Change, Fingerprint, Scanner};
 use super::tasks;
@@ -29,16 +31,17 @@ use crate::task_set::TaskSet;
 
 /// How often the app's files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a removed service may take to finish what is in flight before its instances are dropped.
-const DRAIN_FOR: Duration = Duration::from_secs(30);
 /// The first wait before a service that could not start is tried again; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_mins(1);
 
 /// A service that could not start for a reason that may pass.
+#[derive(Default)]
 struct Waiting {
     attempts: u32,
     due_ns: u64,
+    /// What was said of it, so that it is not said again at each attempt.
+    reason: String,
 }
 
 pub(crate) struct Supervisor {
@@ -47,9 +50,10 @@ pub(crate) struct Supervisor {
     tasks: TaskSet,
     app: App,
     scanner: Scanner,
-    /// What each known file is configured as.
-    files: BTreeMap<PathBuf, ServiceConfig>,
-    waiting: BTreeMap<PathBuf, Waiting>,
+    /// What each known service is configured as. Several may be made of one file.
+    known: BTreeMap<ServiceName, ServiceConfig>,
+    waiting: BTreeMap<ServiceName, Waiting>,
+    leaving: Leaving,
     /// How many tasks run now that `idle` has to wait for.
     busy_tasks: Arc<watch::Sender<usize>>,
     /// Whether the manifest was changed after it was read, so that it is said once.
@@ -71,8 +75,9 @@ impl Supervisor {
             tasks,
             app,
             scanner: Scanner::default(),
-            files: BTreeMap::new(),
+            known: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            leaving: Leaving::default(),
             busy_tasks,
             manifest,
         }
@@ -85,19 +90,19 @@ impl Supervisor {
             self.refuse(refused.path, refused.reason);
         }
         for config in self.app.services.clone().into_values().filter(|config| config.enabled) {
-            let path = config.component.clone();
-            self.scanner.applied(&path, Fingerprint::of(&path));
-            self.files.insert(path.clone(), config.clone());
+            let name = config.name.clone();
+            self.scanner.applied(&config.component, Fingerprint::of(&config.component));
+            self.known.insert(name.clone(), config.clone());
             match self.prepare(config).await {
-                Ok(prepared) => ready.push((path, prepared)),
-                Err(error) => self.could_not_start(path, &error),
+                Ok(prepared) => ready.push((name, prepared)),
+                Err(error) => self.could_not_start(&name, &error),
             }
         }
         let mut complete = Vec::new();
-        for (path, prepared) in ready {
+        for (name, prepared) in ready {
             match self.subscribe(prepared) {
                 Ok(staged) => complete.push(staged),
-                Err(error) => self.could_not_start(path, &error),
+                Err(error) => self.could_not_start(&name, &error),
             }
         }
         self.detach_the_gone();
@@ -110,10 +115,10 @@ impl Supervisor {
 
     /// Subscriptions of services that went while the node was down: their time begins to run.
     fn detach_the_gone(&self) {
-        let configured = |service: &ServiceName| self.files.values().any(|config| config.name == *service);
         for known in self.inner.engine.subscriptions() {
-            if known.detached_since.is_none() && !configured(&known.service) {
-                tracing::info!(subscription = known.name, "its service is gone; its position is kept for a while");
+            if known.detached_since.is_none() && !self.known.contains_key(&known.service) {
+                // Whoever starts the node shows everything that is detached; once is enough.
+                tracing::debug!(subscription = known.name, "its service is gone; its position is kept for 24 h");
                 let now = self.inner.clock.now();
                 if let Err(error) = self.inner.engine.detach(PARTITION, self.inner.epoch(), known.id, now) {
                     tracing::warn!(subscription = known.name, %error, "could not be detached");
@@ -144,26 +149,46 @@ impl Supervisor {
         self.look_at_manifest();
         let mut now: BTreeMap<PathBuf, Option<Fingerprint>> = BTreeMap::new();
         if let Some(Ok(files)) = self.app.folder.as_deref().map(components) {
+            let mut unfit = BTreeSet::new();
             for file in files {
                 match self.app.service_for(&file) {
                     Ok(config) if config.enabled => {
                         now.insert(config.component.clone(), Fingerprint::of(&config.component));
-                        self.files.entry(config.component.clone()).or_insert(config);
+                        self.known.entry(config.name.clone()).or_insert(config);
                     }
                     Ok(_) => {}
-                    Err(refused) => self.refuse(refused.path, refused.reason),
+                    Err(refused) => {
+                        unfit.insert(refused.path.clone());
+                        self.refuse(refused.path, refused.reason);
+                    }
                 }
             }
+            self.inner.services.forgive_unfit_except(&unfit);
         }
         for config in self.app.manifest.iter().flat_map(|manifest| manifest.services.values()).filter(|c| c.enabled) {
             now.insert(config.component.clone(), Fingerprint::of(&config.component));
         }
         for change in self.scanner.look(&now) {
             match change {
-                Change::Settled(path) => self.apply(path).await,
-                Change::Gone(path) => self.remove(&path),
+                Change::Settled(path) => {
+                    for name in self.made_of(&path) {
+                        // Another file is another first attempt.
+                        self.waiting.remove(&name);
+                        self.apply(&name).await;
+                    }
+                }
+                Change::Gone(path) => {
+                    for name in self.made_of(&path) {
+                        self.remove(&name);
+                    }
+                }
             }
         }
+    }
+
+    /// The services of a file.
+    fn made_of(&self, path: &Path) -> Vec<ServiceName> {
+        self.known.values().filter(|config| config.component == path).map(|config| config.name.clone()).collect()
     }
 
     fn look_at_manifest(&mut self) {
@@ -178,21 +203,26 @@ impl Supervisor {
 
     async fn retry_waiting(&mut self) {
         let now = self.inner.clock.monotonic_ns();
-        let due: Vec<PathBuf> =
-            self.waiting.iter().filter(|(_, w)| w.due_ns <= now).map(|(path, _)| path.clone()).collect();
-        for path in due {
-            self.apply(path).await;
+        let due: Vec<ServiceName> =
+            self.waiting.iter().filter(|(_, w)| w.due_ns <= now).map(|(name, _)| name.clone()).collect();
+        for name in due {
+            self.apply(&name).await;
         }
     }
 
-    /// Starts the component at `path`, or swaps the running service for it.
-    async fn apply(&mut self, path: PathBuf) {
-        let Some(config) = self.files.get(&path).cloned() else { return };
-        let name = config.name.clone();
+    /// Starts a service from its component, or swaps the running one for it.
+    async fn apply(&mut self, name: &ServiceName) {
+        let Some(config) = self.known.get(name).cloned() else { return };
+        if self.leaving.contains(name) {
+            // What it still settles belongs to the position from which it goes on: at the next look.
+            self.waiting.entry(name.clone()).or_default();
+            return;
+        }
+        let path = config.component.clone();
         let result = match self.prepare(config).await {
             Ok(prepared) if self.is_same(&prepared) => {
-                self.inner.services.forgive(&path);
-                self.waiting.remove(&path);
+                self.inner.services.forgive(&path, name);
+                self.waiting.remove(name);
                 return;
             }
             Ok(prepared) => self.subscribe(prepared),
@@ -202,13 +232,13 @@ impl Supervisor {
             // A node that drains starts nothing new.
             Ok(_) if self.inner.is_stopping() => {}
             Ok(staged) => {
-                self.waiting.remove(&path);
-                self.inner.services.forgive(&path);
+                self.waiting.remove(name);
+                self.inner.services.forgive(&path, name);
                 let service = self.go_live(staged);
                 self.start_sources(&service);
                 tracing::info!(service = %name, component = %path.display(), "the service runs");
             }
-            Err(error) => self.could_not_start(path, &error),
+            Err(error) => self.could_not_start(name, &error),
         }
     }
 
@@ -275,21 +305,23 @@ impl Supervisor {
         });
         self.inner.services.insert(Arc::clone(&service));
         if let Some(old) = old {
-            self.retire(old, keeps_handler);
+            self.retire(&service.config.name, old, keeps_handler);
         }
         service
     }
 
     /// Stops what is left of an old version; its chunks in flight finish.
-    fn retire(&self, old: Version, replaced: bool) {
+    fn retire(&self, name: &ServiceName, old: Version, replaced: bool) {
         if let Some(task) = old.task {
             task.stop();
         }
         let Some(handler) = old.handler else { return };
         let inner = Arc::clone(&self.inner);
+        let leaves = (!replaced).then(|| self.leaving.begin(name));
         self.tasks.spawn(async move {
-            if !replaced {
+            if let Some(leaves) = leaves {
                 detach(&inner, &handler).await;
+                drop(leaves);
             }
             handler.lane.close();
         });
@@ -300,16 +332,20 @@ impl Supervisor {
     }
 
     /// The file is gone: what is in flight finishes, then the subscription is detached.
-    fn remove(&mut self, path: &Path) {
-        self.waiting.remove(path);
-        self.inner.services.forgive(path);
-        let named = self.files.get(path).is_some_and(|config| matches!(config.origin, Origin::Manifest(_)));
-        if named {
-            tracing::warn!(component = %path.display(), "a component of the manifest is gone; the service goes on as it is");
+    fn remove(&mut self, name: &ServiceName) {
+        let Some(config) = self.known.get(name) else { return };
+        self.waiting.remove(name);
+        self.inner.services.forgive(&config.component, name);
+        if matches!(config.origin, Origin::Manifest(_)) {
+            tracing::warn!(
+                service = %name,
+                component = %config.component.display(),
+                "a component of the manifest is gone; the service goes on as it is"
+            );
             return;
         }
-        let Some(config) = self.files.remove(path) else { return };
-        let Some(service) = self.inner.services.get(&config.name) else { return };
+        self.known.remove(name);
+        let Some(service) = self.inner.services.get(name) else { return };
         service.set_state(ServiceState::Draining, Some("its component was removed".to_owned()));
         let Some(version) = service.with(|now| now.version.take()) else { return };
         if let Some(task) = &version.task {
@@ -317,42 +353,50 @@ impl Supervisor {
         }
         // In the background: what it still does holds up no other service.
         let inner = Arc::clone(&self.inner);
+        let leaves = self.leaving.begin(name);
         self.tasks.spawn(async move {
+            let kept = if version.handler.is_some() { "; its position is kept for 24 h" } else { "" };
             if let Some(handler) = &version.handler {
                 detach(&inner, handler).await;
                 handler.lane.close();
             }
             if inner.services.remove(&service) {
-                tracing::info!(service = %service.config.name, "the service was removed; its position is kept for 24 h");
+                tracing::info!(service = %service.config.name, "the service was removed{kept}");
             }
+            drop(leaves);
         });
     }
 
     /// Notes a file that is no service; says so once.
     fn refuse(&self, path: PathBuf, reason: String) {
-        if !self.inner.services.is_refused(&path) {
+        if !self.inner.services.is_unfit(&path) {
             tracing::error!(component = %path.display(), "refused: {reason}");
-            self.inner.services.refuse(path, reason, self.inner.clock.now());
+            self.inner.services.refuse(path, None, reason, self.inner.clock.now());
         }
     }
 
-    fn could_not_start(&mut self, path: PathBuf, error: &StartError) {
-        let Some(config) = self.files.get(&path) else { return };
-        let name: ServiceName = config.name.clone();
+    /// Notes why a service does not run; says so again only when the reason is another one.
+    fn could_not_start(&mut self, name: &ServiceName, error: &StartError) {
+        let Some(config) = self.known.get(name) else { return };
+        let path = config.component.clone();
         let reason = error.report();
-        let goes_on = self.inner.services.get(&name).is_some_and(|service| service.with(|now| now.version.is_some()));
-        let then = if goes_on { "the old version goes on" } else { "it does not run" };
-        tracing::error!(service = %name, component = %path.display(), "refused, {then}: {reason}");
-        let now = self.inner.clock.now();
-        self.inner.services.refuse(path.clone(), reason, now);
+        let said = self.waiting.get(name).is_some_and(|waiting| waiting.reason == reason);
+        if !said {
+            let running = self.inner.services.get(name);
+            let goes_on = running.is_some_and(|service| service.with(|now| now.version.is_some()));
+            let then = if goes_on { "the old version goes on" } else { "it does not run" };
+            tracing::error!(service = %name, component = %path.display(), "refused, {then}: {reason}");
+        }
+        self.inner.services.refuse(path, Some(name.clone()), reason.clone(), self.inner.clock.now());
         if error.is_retryable() {
-            let waiting = self.waiting.entry(path).or_insert(Waiting { attempts: 0, due_ns: 0 });
+            let waiting = self.waiting.entry(name.clone()).or_default();
             let wait = RETRY_FIRST.saturating_mul(1 << waiting.attempts.min(16)).min(RETRY_LONGEST);
             waiting.attempts += 1;
             let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             waiting.due_ns = self.inner.clock.monotonic_ns().saturating_add(wait_ns);
+            waiting.reason = reason;
         } else {
-            self.waiting.remove(&path);
+            self.waiting.remove(name);
         }
     }
 }
@@ -361,25 +405,4 @@ impl Supervisor {
 struct Staged {
     prepared: Prepared,
     attach: Option<(busway_types::SubId, busway_types::SubscriptionState, busway_types::SubscriptionSpec)>,
-}
-
-/// Waits until nothing of a subscription is in flight, then notes that no service is attached to it.
-async fn detach(inner: &Inner, handler: &Handler) {
-    let (done, gone) = oneshot::channel();
-    inner.driver.inbox.push(Event::Detach { sub: handler.sub, done });
-    match tokio::time::timeout(DRAIN_FOR, gone).await {
-        Ok(Ok(())) => {}
-        // It was attached again meanwhile.
-        Ok(Err(_)) => return,
-        Err(_) => {
-            tracing::warn!(
-                subscription = handler.name,
-                "still busy; its instances are ended and the rest is tried again"
-            );
-            handler.lane.stop();
-        }
-    }
-    if let Err(error) = inner.engine.detach(PARTITION, inner.epoch(), handler.sub, inner.clock.now()) {
-        tracing::warn!(subscription = handler.name, %error, "could not be detached");
-    }
 }
