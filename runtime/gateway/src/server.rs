@@ -39,12 +39,15 @@ pub struct AdminConfig {
 }
 
 impl AdminConfig {
+    /// Bytes of one request's body when nothing else is said; clients split what is larger.
+    pub const BODY_BYTES: usize = 16 * 1024 * 1024;
+
     /// The defaults, with this token.
     pub fn new(token: AdminToken) -> Self {
         Self {
             token,
             hosts: Vec::new(),
-            body_bytes: 16 * 1024 * 1024,
+            body_bytes: Self::BODY_BYTES,
             batch_events: 1_000,
             request_time: Duration::from_secs(30),
             connections: 256,

@@ -87,6 +87,15 @@ fn lines_are_published_in_batches_and_a_bad_one_is_named_with_what_was_done() {
 }
 
 #[test]
+fn an_event_that_no_request_can_carry_is_refused_before_it_is_sent() {
+    let node = Rote::answering(&[]);
+    let run = node.busway(&["publish", "t"], &vec![0; 5_000_000]);
+    assert_eq!(run.code, 1);
+    assert!(run.stderr.starts_with("error: the event has 5000000 bytes of data (30"), "{}", run.stderr);
+    assert!(run.stderr.contains("at most 16777216; the node's `limits.event-bytes` (1 MiB"), "{}", run.stderr);
+}
+
+#[test]
 fn a_line_that_the_node_refuses_is_named() {
     let problem = r#"{"type":"urn:busway:problem:invalid","title":"x","status":400,"detail":"the key is too long","index":1,"retryable":false}"#;
     let node = Rote::answering(&[(400, problem)]);

@@ -11,7 +11,7 @@ use busway_gateway::api::PublishRequest;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::value::RawValue;
 
-use super::{LineMode, send_patiently, warn_of_silence};
+use super::{LineMode, check_size, send_patiently, warn_of_silence};
 use crate::client::{Client, Refused};
 use crate::format::counted;
 use crate::output::{Output, is_attended, note};
@@ -125,6 +125,9 @@ impl<R: Read> Reader<R> {
                 Ok(text) => text,
                 Err(error) => return (batch, Err(error.into())),
             };
+            if let Err(error) = check_size(size_of(&request), text.len()) {
+                return (batch, Err(error.context(format!("line {line} is too large"))));
+            }
             if !batch.events.is_empty() && batch.body.len() + text.len() > BATCH_BYTES {
                 *held = Some((request, line));
                 return (batch, Ok(()));
@@ -137,6 +140,12 @@ impl<R: Read> Reader<R> {
             }
         }
     }
+}
+
+/// Bytes of an event's data as its line writes it.
+fn size_of(request: &PublishRequest) -> usize {
+    let json = request.data.as_ref().map(|data| data.get());
+    json.or(request.text.as_deref()).or(request.base64.as_deref()).map_or(0, str::len)
 }
 
 /// The parser counts lines of the text it was given, which is always the first.
@@ -309,6 +318,15 @@ mod tests {
         let (second, outcome) = reader.batch(&mut held);
         assert_eq!(second.events.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [257, 258]);
         assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn a_line_that_no_request_can_carry_is_named_and_what_comes_before_it_is_kept() {
+        let text = format!("1\n\"{}\"\n2\n", "a".repeat(busway_gateway::AdminConfig::BODY_BYTES));
+        let (batch, outcome) = reader(text.as_bytes(), LineMode::Auto).batch(&mut None);
+        assert_eq!(batch.events.len(), 1);
+        let told = crate::failure::chain(&outcome.expect_err("too large"));
+        assert!(told.starts_with("line 2 is too large: the event has 16777218 bytes of data"), "{told}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use busway_gateway::AdminConfig;
 use busway_gateway::api::{HeaderField, Payload, PublishReply, PublishRequest, PublishResponse};
 use busway_types::{EventId, Topic};
 use clap::{Args, ValueEnum};
@@ -137,10 +138,24 @@ fn one(args: &PublishArgs, mut request: PublishRequest, client: &Client, output:
     put(&mut request, Payload::of(&bytes));
     let mut body = Vec::new();
     serde_json::to_writer(&mut body, &request)?;
+    check_size(bytes.len(), body.len())?;
     let mut replies = send(client, &body)?;
     let Some(reply) = replies.pop() else { bail!("the node answered nothing; is it of another version?") };
     warn_of_silence(&mut BTreeSet::new(), &request.topic, &reply);
     if output.is_json() { output.json(&reply) } else { output.line(reply.id.to_string()) }
+}
+
+/// Refuses an event that no request can carry: the node would close the connection half-way instead of answering.
+fn check_size(data: usize, body: usize) -> Result<()> {
+    if body <= AdminConfig::BODY_BYTES {
+        return Ok(());
+    }
+    bail!(
+        "the event has {data} bytes of data ({body} as JSON), and a request carries at most {}; the node's \
+         `limits.event-bytes` (1 MiB when the manifest does not say) is the limit of an event, so store the data elsewhere \
+         and publish where it is",
+        AdminConfig::BODY_BYTES
+    )
 }
 
 fn put(request: &mut PublishRequest, payload: Payload) {
