@@ -261,7 +261,18 @@ impl From<key_value::Error> for Error {
             key_value::Error::TooLarge(reason) => Self::TooLarge(reason),
             key_value::Error::Invalid(reason) => Self::Invalid(reason),
             key_value::Error::Overloaded(reason) => Self::Overloaded(reason),
-            key_value::Error::Conflict(reason) => Self::Conflict(reason),
+        }
+    }
+}
+
+impl From<key_value::SetIfError> for Error {
+    fn from(raw: key_value::SetIfError) -> Self {
+        match raw {
+            key_value::SetIfError::Denied(reason) => Self::Denied(reason),
+            key_value::SetIfError::TooLarge(reason) => Self::TooLarge(reason),
+            key_value::SetIfError::Invalid(reason) => Self::Invalid(reason),
+            key_value::SetIfError::Overloaded(reason) => Self::Overloaded(reason),
+            key_value::SetIfError::Conflict(reason) => Self::Conflict(reason),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn import(theirs: &Resolve, id: InterfaceId, interface: &str) -> Vec<
     let Some(our_id) = our_interface(ours, interface) else { return Vec::new() };
     let problem = |(name, function): (&String, &Function)| {
         let difference = match ours.interfaces[our_id].functions.get(name) {
-            None => "there is no such function".into(),
+            None => absent(ours, our_id, name),
             Some(expected) => differ(ours, expected, theirs, function)?,
         };
         Some(Problem::WrongType { interface: interface.into(), function: name.clone(), difference })
@@ -59,6 +59,15 @@ pub(super) fn handler(theirs: &Resolve, id: InterfaceId, interface: &str) -> Vec
     ours.interfaces[our_id].functions.iter().filter_map(problem).collect()
 }
 
+/// Says that there is no such function, and which one may have been meant.
+fn absent(ours: &Resolve, id: InterfaceId, name: &str) -> String {
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(name, known);
+    let functions = ours.interfaces[id].functions.keys().map(|known| (likeness(known), known));
+    let closest = functions.filter(|(likeness, _)| *likeness >= 0.7).max_by(|one, other| one.0.total_cmp(&other.0));
+    let hint = closest.map_or_else(String::new, |(_, known)| format!("; did you mean `{known}`?"));
+    format!("there is no such function{hint}")
+}
+
 /// How a function differs from ours, if it does.
 fn differ(ours: &Resolve, expected: &Function, theirs: &Resolve, found: &Function) -> Option<String> {
     let place = if expected.params.len() == found.params.len() && expected.result.is_some() == found.result.is_some() {
@@ -71,7 +80,9 @@ fn differ(ours: &Resolve, expected: &Function, theirs: &Resolve, found: &Functio
     } else {
         "the number of parameters or results differs".into()
     };
-    Some(format!("{place} (expected {}, found {})", signature(ours, expected), signature(theirs, found)))
+    let (expected, found) = (signature(ours, expected), signature(theirs, found));
+    // Named types that differ inside have one signature; saying it twice explains nothing.
+    Some(if expected == found { place } else { format!("{place} (expected {expected}, found {found})") })
 }
 
 /// The first place where two types differ.

@@ -82,8 +82,17 @@ const KNOWN: &[(&str, Capability)] = &[
     ("wasi:sockets/udp-create-socket@0.2", Capability::Network),
 ];
 
-/// From which similarity on a known name is worth telling.
-const SIMILAR: f64 = 0.8;
+/// What others have for what we have, by how the other's name begins.
+const NEIGHBOURS: &[(&str, &str)] = &[
+    ("wasi:keyvalue", "busway:bus/key-value@0.1"),
+    ("wasi:messaging", "busway:bus/producer@0.1"),
+    ("wasmcloud:messaging", "busway:bus/producer@0.1"),
+    ("wasi:logging", "busway:bus/log@0.1"),
+    ("wasi:config", "busway:bus/context@0.1"),
+];
+
+/// From which similarity on a known name is worth telling: none is better than a wrong one.
+const SIMILAR: f64 = 0.85;
 
 /// Whether a name with its full version is `known`, which has only as much of the version as must be equal.
 pub(super) fn is(name: &str, known: &str) -> bool {
@@ -100,7 +109,12 @@ pub(super) fn capability(import: &str) -> Result<Capability, Problem> {
     if let Some((known, _)) = KNOWN.iter().find(|(known, _)| known.split('@').next() == Some(plain)) {
         return Err(Problem::OtherVersion { interface: import.into(), host: (*known).into() });
     }
-    let similarity = |known: &str| strsim::jaro_winkler(plain, known.split('@').next().unwrap_or(known));
+    let similarity =
+        |known: &str| strsim::normalized_damerau_levenshtein(plain, known.split('@').next().unwrap_or(known));
+    let neighbour = NEIGHBOURS.iter().find(|(theirs, _)| plain.starts_with(theirs));
+    if let Some((_, ours)) = neighbour {
+        return Err(Problem::UnknownImport { import: import.into(), closest: Some((*ours).into()) });
+    }
     let closest = KNOWN
         .iter()
         .map(|(known, _)| (similarity(known), *known))
@@ -120,6 +134,25 @@ mod tests {
         assert!(matches!(capability("busway:bus/producer@0.10.0"), Err(Problem::OtherVersion { .. })));
         assert!(matches!(capability("wasi:cli/stdout@0.3.0"), Err(Problem::OtherVersion { .. })));
         assert!(matches!(capability("wasi:cli/stdout@0.2.0-rc"), Err(Problem::OtherVersion { .. })));
+    }
+
+    #[test]
+    fn what_others_have_is_answered_with_what_we_have_and_never_with_something_unrelated() {
+        let closest = |import: &str| match capability(import) {
+            Err(Problem::UnknownImport { closest, .. }) => closest,
+            other => panic!("{import}: {other:?}"),
+        };
+        for (import, ours) in [
+            ("wasi:keyvalue/store@0.2.0-draft", Some("busway:bus/key-value@0.1")),
+            ("wasi:messaging/producer@0.2.0-draft", Some("busway:bus/producer@0.1")),
+            ("wasmcloud:messaging/consumer@0.2.0", Some("busway:bus/producer@0.1")),
+            ("wasi:logging/logging@0.1.0", Some("busway:bus/log@0.1")),
+            ("wasi:config/runtime@0.2.0", Some("busway:bus/context@0.1")),
+            ("wasi:blobstore/container@0.2.0", None),
+            ("shop:orders/store@1.0.0", None),
+        ] {
+            assert_eq!(closest(import).as_deref(), ours, "{import}");
+        }
     }
 
     #[test]

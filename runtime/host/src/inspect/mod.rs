@@ -95,7 +95,10 @@ pub enum Problem {
         host: String,
     },
     /// A function whose type is not ours.
-    #[error("`{interface}` has another `{function}`: {difference}")]
+    #[error(
+        "`{interface}` has another `{function}`: {difference}; it was built against another busway:bus; rebuild it with \
+         this version's wit"
+    )]
     WrongType {
         /// The interface.
         interface: String,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::kv::{self, Listed, Overlay, Select};
 use super::limiter::mib;
 use super::{GuestState, Mode};
-use crate::bindings::key_value::{Error, Host, Page, Version, Versioned};
+use crate::bindings::key_value::{Error, Host, Page, SetIfError, Version, Versioned};
 use crate::capability::Refusal;
 
 type Answer<T> = wasmtime::Result<Result<T, Error>>;
@@ -14,11 +14,31 @@ type Answer<T> = wasmtime::Result<Result<T, Error>>;
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Overloaded(text) => Self::Overloaded(text),
+            // Only compare-and-set expects anything that may not hold; for anything else it is worth another try.
+            Refusal::Overloaded(text) | Refusal::Conflict(text) => Self::Overloaded(text),
             Refusal::Denied(text) => Self::Denied(text),
             Refusal::TooLarge(text) => Self::TooLarge(text),
             Refusal::Invalid(text) => Self::Invalid(text),
+        }
+    }
+}
+
+impl From<Error> for SetIfError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Overloaded(text) => Self::Overloaded(text),
+            Error::Denied(text) => Self::Denied(text),
+            Error::TooLarge(text) => Self::TooLarge(text),
+            Error::Invalid(text) => Self::Invalid(text),
+        }
+    }
+}
+
+impl From<Refusal> for SetIfError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
             Refusal::Conflict(text) => Self::Conflict(text),
+            other => Error::from(other).into(),
         }
     }
 }
@@ -88,17 +108,17 @@ impl GuestState {
         Ok((value, version))
     }
 
-    fn kv_set_if(&mut self, key: &str, value: Bytes, expected: Option<KvVersion>) -> Result<(), Error> {
+    fn kv_set_if(&mut self, key: &str, value: Bytes, expected: Option<KvVersion>) -> Result<(), SetIfError> {
         if self.mode == Mode::Delivery {
             let (_, version) = self.kv_get(key, true)?;
             if version != expected {
-                return Err(Error::Conflict(format!("`{key}` has another version than the expected one")));
+                return Err(SetIfError::Conflict(format!("`{key}` has another version than the expected one")));
             }
-            return self.kv_put(key, Some(value));
+            return Ok(self.kv_put(key, Some(value))?);
         }
         self.check_put(key, Some(&value))?;
         let read = KvRead { key: key.into(), version: Some(expected.unwrap_or_default()), own: false };
-        self.kv_write(vec![read], KvWrite::Set { key: key.into(), value })
+        Ok(self.kv_write(vec![read], KvWrite::Set { key: key.into(), value })?)
     }
 
     fn kv_list(&mut self, prefix: &str, after: Option<&str>, limit: u32) -> Result<Listed, Error> {
@@ -145,7 +165,7 @@ impl GuestState {
             Some(value) => KvWrite::Set { key: key.into(), value },
             None => KvWrite::Delete { key: key.into() },
         };
-        self.kv_write(Vec::new(), write)
+        Ok(self.kv_write(Vec::new(), write)?)
     }
 
     fn kv_increment(&mut self, key: &str, by: i64) -> Result<i64, Error> {
@@ -164,9 +184,9 @@ impl GuestState {
         Ok(sum)
     }
 
-    fn kv_write(&mut self, reads: Vec<KvRead>, write: KvWrite) -> Result<(), Error> {
+    fn kv_write(&mut self, reads: Vec<KvRead>, write: KvWrite) -> Result<(), Refusal> {
         self.meter.give_slot_back();
-        Ok(self.service.bus.kv_write_blocking(&self.service.settings.name, reads, vec![write])?)
+        self.service.bus.kv_write_blocking(&self.service.settings.name, reads, vec![write])
     }
 }
 
@@ -182,7 +202,12 @@ impl Host for GuestState {
         }))
     }
 
-    fn set_if(&mut self, key: String, value: Vec<u8>, expected: Option<Version>) -> Answer<()> {
+    fn set_if(
+        &mut self,
+        key: String,
+        value: Vec<u8>,
+        expected: Option<Version>,
+    ) -> wasmtime::Result<Result<(), SetIfError>> {
         Ok(self.kv_set_if(&key, value.into(), expected))
     }
 

@@ -121,8 +121,71 @@ fn a_handler_of_another_type_is_told_where_it_differs() {
     assert_eq!(
         problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["`busway:bus/handler@0.1.0` has another `handle`: event.headers[] is tuple<string, string>, expected header \
-             (expected func(event: event) -> result<_, failure>, found func(event: event) -> result<_, string>)"]
+             (expected func(event: event) -> result<_, failure>, found func(event: event) -> result<_, string>); it was built against another busway:bus; rebuild it with this \
+             version's wit"]
     );
+}
+
+/// What is wrong with a component that imports an interface of ours as `wit` says.
+fn problems_of_import(wit: &str, core: &str) -> Vec<String> {
+    let wit = format!("package busway:bus@0.1.0; {wit}");
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("other.wit", &wit).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
+    let mut module = wat::parse_str(core).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8, false)
+        .unwrap();
+    let bytes = wit_component::ComponentEncoder::default().module(&module).unwrap().encode().unwrap();
+    inspect(&bytes).expect("a component").problems.iter().map(ToString::to_string).collect()
+}
+
+/// Key-value as it was before compare-and-set and listing came.
+const FIRST_KEY_VALUE: &str = "interface key-value {
+    variant error { denied(string), too-large(string), invalid(string), overloaded(string) }
+    get: func(key: string) -> result<option<list<u8>>, error>;
+    set: func(key: string, value: list<u8>) -> result<_, error>;
+    delete: func(key: string) -> result<_, error>;
+    increment: func(key: string, by: s64) -> result<s64, error>;
+  }
+  world guest { import key-value; }";
+
+/// A module that imports these functions of key-value.
+fn imports_of_key_value(functions: &[(&str, &str)]) -> String {
+    let import = |(name, params): &(&str, &str)| {
+        format!(r#"(import "busway:bus/key-value@0.1.0" "{name}" (func (param {params})))"#)
+    };
+    let imports: String = functions.iter().map(import).collect();
+    format!(
+        r#"(module {imports} (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable))"#
+    )
+}
+
+#[test]
+fn a_component_that_was_built_against_the_first_key_value_still_fits() {
+    let core = imports_of_key_value(&[
+        ("get", "i32 i32 i32"),
+        ("set", "i32 i32 i32 i32 i32"),
+        ("delete", "i32 i32 i32"),
+        ("increment", "i32 i32 i64 i32"),
+    ]);
+    let problems = problems_of_import(FIRST_KEY_VALUE, &core);
+    assert!(problems.iter().all(|problem| !problem.contains("key-value@")), "{problems:?}");
+}
+
+#[test]
+fn another_version_of_our_interface_is_told_with_what_to_do() {
+    let wit = FIRST_KEY_VALUE.replace("overloaded(string) }", "overloaded(string), other }");
+    let problems = problems_of_import(&wit, &imports_of_key_value(&[("get", "i32 i32 i32")]));
+    assert_eq!(
+        problems[0],
+        "`busway:bus/key-value@0.1.0` has another `get`: its result.err has the cases denied, too-large, invalid, \
+         overloaded, other, expected denied, too-large, invalid, overloaded; it was built against another busway:bus; \
+         rebuild it with this version's wit"
+    );
+    let wit = FIRST_KEY_VALUE.replace("delete:", "delte:");
+    let problems = problems_of_import(&wit, &imports_of_key_value(&[("delte", "i32 i32 i32")]));
+    assert!(problems[0].contains("`delte`: there is no such function; did you mean `delete`?"), "{problems:?}");
 }
 
 #[test]
