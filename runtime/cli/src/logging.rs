@@ -14,9 +14,25 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// The filter that `level` means: a bare level is about busway, dependencies stay at `warn`.
+fn directives(level: &str) -> String {
+    let mut parts = Vec::new();
+    for part in level.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.to_ascii_lowercase().as_str() {
+            "info" | "debug" | "trace" => {
+                parts.insert(0, "warn".to_owned());
+                // Targets match by their beginning: all crates of busway, and `busway::guest`.
+                parts.push(format!("busway={part}"));
+            }
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    parts.join(",")
+}
+
 /// Begins to write log lines of at least `level`, or as a filter such as `info,busway_node=debug` selects.
 pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
-    let filter = EnvFilter::try_new(level)
+    let filter = EnvFilter::try_new(directives(level))
         .with_context(|| format!("`{level}` is no log level; try error, warn, info, debug or trace"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
@@ -24,4 +40,19 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
         LogFormat::Text => builder.with_ansi(crate::output::is_attended()).with_target(false).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_level_is_about_busway_and_not_about_its_dependencies() {
+        assert_eq!(directives("debug"), "warn,busway=debug");
+        assert_eq!(directives("info,busway_node=debug"), "warn,busway=info,busway_node=debug");
+        assert_eq!(directives("error"), "error");
+        assert_eq!(directives("wasmtime=debug"), "wasmtime=debug");
+        assert_eq!(directives("info, wasmtime=debug"), "warn,busway=info,wasmtime=debug");
+        assert!(EnvFilter::try_new(directives("busway_node=loud")).is_err());
+    }
 }

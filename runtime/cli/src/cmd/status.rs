@@ -70,7 +70,7 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
     } else {
         table(services).lines().into_iter().try_for_each(|line| output.line(line))?;
         output.line(format!(
-            "counts and times are of the {} since the node started; WAITING and MEMORY are of now",
+            "counts and times are of the {} since the node started; WAITING, DEAD and MEMORY are of now",
             lasted(node.uptime_ms)
         ))?;
     }
@@ -93,7 +93,7 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
     }
     for gone in detached {
         output.line(format!(
-            "detached {} since {}: {} behind, {}",
+            "detached {} since {}: up to {} behind, {} waiting",
             gone.name,
             gone.since_ms,
             counted(gone.lag, "event"),
@@ -104,13 +104,26 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
 }
 
 fn table(services: &[ServiceStatus]) -> Table {
-    let right =
-        ["HANDLED", "ACKED", "PUBLISHED", "RETRIED", "DEAD", "TRAPPED", "TIMED OUT", "WAITING", "P50", "P99", "MEMORY"];
+    let right = [
+        "HANDLED",
+        "ACKED",
+        "PUBLISHED",
+        "RETRIED",
+        "GIVEN UP",
+        "TRAPPED",
+        "TIMED OUT",
+        "WAITING",
+        "DEAD",
+        "P50",
+        "P99",
+        "MEMORY",
+    ];
     let mut columns = vec![("SERVICE", Align::Left), ("STATE", Align::Left)];
     columns.extend(right.map(|heading| (heading, Align::Right)));
     let mut table = Table::new(&columns);
     for service in services {
         let waiting: usize = service.subscriptions.iter().map(|sub| sub.backlog_events + sub.parked).sum();
+        let dead: usize = service.subscriptions.iter().map(|sub| sub.dead).sum();
         let mut row = vec![service.name.to_string(), service.state.as_str().to_owned()];
         let counts = [
             service.handled,
@@ -121,6 +134,7 @@ fn table(services: &[ServiceStatus]) -> Table {
             service.trapped,
             service.timed_out,
             waiting as u64,
+            dead as u64,
         ];
         row.extend(counts.map(count));
         row.extend([micros(service.p50_us), micros(service.p99_us), bytes(service.memory_bytes)]);
@@ -153,5 +167,5 @@ fn service(info: &ServiceInfo, output: &mut Output) -> Result<()> {
     lines.iter().try_for_each(|(name, value)| output.line(format!("  {name:<12} {value}")))?;
     output.line("")?;
     table(std::slice::from_ref(status)).lines().into_iter().try_for_each(|line| output.line(line))?;
-    output.line("counts and times are since the node started; WAITING and MEMORY are of now")
+    output.line("counts and times are since the node started; WAITING, DEAD and MEMORY are of now")
 }

@@ -96,7 +96,7 @@ impl Embedded {
         limits: Limits,
     ) -> Result<Self, EngineError> {
         let (state, log, description) = match storage {
-            Storage::Memory => (State::default(), None, "memory:".to_owned()),
+            Storage::Memory => (State::default(), None, "memory: (events are lost when the process ends)".to_owned()),
             Storage::Disk { dir, durability } => {
                 let (log, recovered) = open_log(dir, *durability, fs)?;
                 (recovered.state, Some(log), format!("file:{}", dir.display()))

@@ -84,6 +84,19 @@ impl Admin {
         Ok(replies.collect())
     }
 
+    /// Refuses to work on a service that never was here: more likely its name is mistyped.
+    fn check_known(&self, service: &ServiceName) -> Result<(), ApiError> {
+        let engine = &self.inner.engine;
+        if self.inner.services.get(service).is_some() || engine.subscriptions().iter().any(|s| s.service == *service) {
+            return Ok(());
+        }
+        let select = KvSelect { prefix: "", after: None, limit: 1 };
+        if !engine.kv_entries(service, &select).map_err(failed)?.0.is_empty() {
+            return Ok(());
+        }
+        Err(ApiError::not_found(format!("no service `{service}` is known here; `busway status` lists them")))
+    }
+
     /// The first offset whose event is not older than `time`; a binary search over what is kept.
     fn offset_at(&self, time: Timestamp) -> Result<Offset, ApiError> {
         let engine = &self.inner.engine;
@@ -172,6 +185,7 @@ impl AdminBackend for Admin {
     fn dead_retry(&self, filter: DeadFilter) -> Reply<'_, DeadChanged> {
         Box::pin(async move {
             self.check_running()?;
+            filter.service.as_ref().map_or(Ok(()), |service| self.check_known(service))?;
             dead::change(&self.inner, &filter, dead::Change::Retry).await
         })
     }
@@ -179,12 +193,14 @@ impl AdminBackend for Admin {
     fn dead_drop(&self, filter: DeadFilter) -> Reply<'_, DeadChanged> {
         Box::pin(async move {
             self.check_running()?;
+            filter.service.as_ref().map_or(Ok(()), |service| self.check_known(service))?;
             dead::change(&self.inner, &filter, dead::Change::Drop).await
         })
     }
 
     fn kv_list(&self, service: ServiceName, query: KvQuery) -> Reply<'_, KvPage> {
         Box::pin(async move {
+            self.check_known(&service)?;
             let prefix = query.prefix.unwrap_or_default();
             let limit = query.limit.unwrap_or(KvQuery::LIMIT).min(KvQuery::LIMIT);
             let select = KvSelect { prefix: &prefix, after: query.after.as_deref(), limit };

@@ -126,13 +126,13 @@ fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// The .wasm files of a folder, by name; hidden ones are left out, as half-copied files are often hidden.
+/// The .wasm files (in whatever case) of a folder, by name; hidden ones are left out, as half-copied files are often hidden.
 pub(crate) fn components(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|e| e == "wasm") && !path.is_dir() {
+        if !hidden && path.extension().is_some_and(|e| e.eq_ignore_ascii_case("wasm")) && !path.is_dir() {
             files.push(path);
         }
     }

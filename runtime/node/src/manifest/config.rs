@@ -149,7 +149,7 @@ pub struct ServiceConfig {
 
 /// Something that was not granted, with the lines that would grant it. Trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the service `{service}` may not {what}; to allow it, {place}:\n{lines}")]
+#[error("the service `{service}` may not {what}; to allow it, {place}:\n{lines}\nand restart the node")]
 pub struct Denied {
     /// Which service.
     pub service: ServiceName,

@@ -210,10 +210,11 @@ fn without_a_grant_only_public_topics_are_open_and_the_refusal_shows_the_lines_t
         "the service `stock` may not publish to `shop.a`; to allow it, put a busway.toml beside it with:\n\
         \x20 [services.stock]\n\
         \x20 component = \"stock.wasm\"\n\
-        \x20 publish = [\"public.>\", \"shop.a\"]"
+        \x20 publish = [\"public.>\", \"shop.a\"]\n\
+        and restart the node"
     );
     let denied = stock.subscriptions(&[pattern("public.a"), pattern(">")]).expect_err("too wide");
-    assert!(denied.to_string().ends_with("subscribe = [\"public.a\", \">\"]"), "{denied}");
+    assert!(denied.to_string().ends_with("subscribe = [\"public.a\", \">\"]\nand restart the node"), "{denied}");
 
     let manifest = parse("[services.\"st.ock\"]\n").expect("a sound manifest");
     let denied = manifest.services[&name("st.ock")].publish_denied("shop.a").to_string();

@@ -25,7 +25,7 @@ use super::tasks;
 use crate::driver::{Event, PARTITION, Target};
 use crate::error::StartError;
 use crate::inner::{Inner, Stop};
-use crate::manifest::{App, Origin, ServiceConfig, components};
+use crate::manifest::{App, MANIFEST, Origin, ServiceConfig, components};
 use crate::metrics::Metrics;
 use crate::task_set::TaskSet;
 
@@ -56,7 +56,7 @@ pub(crate) struct Supervisor {
     leaving: Leaving,
     /// How many tasks run now that `idle` has to wait for.
     busy_tasks: Arc<watch::Sender<usize>>,
-    /// Whether the manifest was changed after it was read, so that it is said once.
+    /// The manifest as it was seen last, so that a change is said once; no fingerprint while there is none.
     manifest: Option<(PathBuf, Option<Fingerprint>)>,
 }
 
@@ -68,7 +68,13 @@ impl Supervisor {
         app: App,
         busy_tasks: Arc<watch::Sender<usize>>,
     ) -> Self {
-        let manifest = app.manifest.as_ref().map(|manifest| (manifest.path.clone(), Fingerprint::of(&manifest.path)));
+        // A folder without a manifest may get one.
+        let beside = || app.folder.as_ref().map(|folder| folder.join(MANIFEST));
+        let manifest = app.manifest.as_ref().map(|manifest| manifest.path.clone()).or_else(beside);
+        let manifest = manifest.map(|path| {
+            let now = Fingerprint::of(&path);
+            (path, now)
+        });
         Self {
             inner,
             preparer,
@@ -195,8 +201,15 @@ impl Supervisor {
         if let Some((path, seen)) = &mut self.manifest {
             let now = Fingerprint::of(path);
             if now != *seen {
+                let what = match (&seen, &now) {
+                    (None, _) => "appeared",
+                    (_, None) => "is gone",
+                    _ => "changed",
+                };
                 *seen = now;
-                tracing::warn!(manifest = %path.display(), "the manifest changed; restart the node to apply it");
+                tracing::warn!(manifest = %path.display(), "the manifest {what}; restart the node to apply it");
+                let reason = format!("the manifest {what} while the node runs; restart the node to apply it");
+                self.inner.services.refuse(path.clone(), None, reason, self.inner.clock.now());
             }
         }
     }
