@@ -5,7 +5,7 @@
 use std::fmt;
 
 use busway_types::{
-    Batch, Chunk, Limits, Logged, Offset, Report, Settlement, SubId, SubscriptionSpec, SubscriptionState,
+    Batch, Chunk, Limits, Logged, Offset, Replay, Report, Settlement, SubId, SubscriptionSpec, SubscriptionState,
 };
 
 /// What a machine is created with.
@@ -109,6 +109,27 @@ pub enum Input {
         /// Which dead letters.
         offsets: Vec<Offset>,
     },
+    /// A part of the log is to be delivered again. Void for a subscription that is detached or already being moved.
+    Seek {
+        /// Which subscription.
+        sub: SubId,
+        /// What it is to get again.
+        replay: Replay,
+    },
+    /// The answer to [`Action::Move`]: it was moved.
+    Moved {
+        /// Which subscription.
+        sub: SubId,
+        /// What is durable of it now.
+        state: SubscriptionState,
+        /// Without replay: the events of that part that its patterns select, ascending. Otherwise they are read.
+        events: Vec<Logged>,
+    },
+    /// The answer to [`Action::Move`]: it was not moved.
+    Stays {
+        /// Which subscription.
+        sub: SubId,
+    },
     /// Time passed.
     Tick,
 }
@@ -144,6 +165,14 @@ pub enum Action {
         sub: SubId,
         /// All below is done.
         cursor: Offset,
+    },
+    /// Open a part of the log for a subscription again; nothing of it is in flight. Answer with [`Input::Moved`] or
+    /// [`Input::Stays`] before any other input about it.
+    Move {
+        /// Which subscription.
+        sub: SubId,
+        /// What it is to get again.
+        replay: Replay,
     },
     /// Something an operator should know.
     Warn(Warning),
@@ -195,6 +224,8 @@ pub enum PauseReason {
     Learning,
     /// Its ordering changes once nothing is in flight.
     Reordering,
+    /// It is moved to another place in the log once nothing is in flight.
+    Moving,
 }
 
 /// Figures of one subscription.
@@ -268,6 +299,7 @@ impl fmt::Display for PauseReason {
             Self::NoRoom => "no room for what it may publish",
             Self::Learning => "reading its parked events",
             Self::Reordering => "its ordering changes",
+            Self::Moving => "it moves to another place in the log",
         })
     }
 }

@@ -137,8 +137,8 @@ impl Sub {
             let attempt = u32::try_from(failed).unwrap_or(u32::MAX).saturating_add(1);
             deliveries.push(Delivery { logged: item.logged(), attempt });
         }
-        let ordering = self.ordering;
-        cx.out.push(Action::Deliver(Chunk { id, sub: self.id, ordering, deliveries }));
+        let (ordering, generation) = (self.ordering, self.generation);
+        cx.out.push(Action::Deliver(Chunk { id, sub: self.id, ordering, generation, deliveries }));
         let (kept, void) = (VecDeque::new(), Vec::new());
         self.chunks.push(InFlight { id, items, finished: false, publishes, waits_for: None, kept, void });
     }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use busway_types::{Limits, Logged, Offset, Timestamp};
+use busway_types::{Limits, Logged, Offset, Parked, Timestamp};
 
 use crate::api::Action;
 use crate::subscription::{Cx, Sub};
@@ -63,6 +63,10 @@ impl Sub {
     /// Reads on, or follows the tail again, if it lags.
     pub(crate) fn follow(&mut self, cx: &mut Cx<'_>) {
         let Feed::Behind { position, reading: false, retry_at } = self.feed else { return };
+        if self.moving.is_some() {
+            return;
+        }
+        let position = self.pass(position, cx.bus.now);
         if retry_at.is_some_and(|at| at > cx.bus.now) {
             return;
         }
@@ -95,10 +99,25 @@ impl Sub {
             self.feed = Feed::behind(position);
             return;
         }
+        let passed = self.pass(next.max(position), cx.bus.now);
         for logged in events.iter().filter(|logged| (position..next).contains(&logged.offset)) {
             self.take(logged.offset, &logged.event, cx.bus);
         }
         let retry_at = (next <= position).then(|| cx.bus.now.after(READ_AGAIN));
-        self.feed = Feed::Behind { position: next.max(position), reading: false, retry_at };
+        self.feed = Feed::Behind { position: passed, reading: false, retry_at };
+    }
+
+    /// Everything below `position` is or will be taken in this step: parked events from there on keep their place among
+    /// what is taken, and a run that is settled already need not be read. Gives where to read on.
+    fn pass(&mut self, position: Offset, now: Timestamp) -> Offset {
+        let run = self.skip.iter().find(|run| run.1 > position);
+        let position = run.filter(|run| run.0 <= position).map_or(position, |run| run.1);
+        while let Some(first) = self.later.first_entry()
+            && *first.key() < position
+        {
+            let Parked { offset, due, attempts } = first.remove();
+            self.index_parked(offset, due, attempts, now);
+        }
+        position
     }
 }

@@ -60,10 +60,10 @@ impl Sub {
     }
 
     fn was_settled(&mut self, offset: Offset) -> bool {
-        while self.skip.front().is_some_and(|first| *first < offset) {
+        while self.skip.front().is_some_and(|run| run.1 <= offset) {
             self.skip.pop_front();
         }
-        self.skip.front() == Some(&offset)
+        self.skip.front().is_some_and(|run| run.0 <= offset)
     }
 
     /// Whether an arriving event has to be parked because an earlier one of its key is.

@@ -71,7 +71,9 @@ fn places(sub: &Sub, bus: &Bus) {
     assert_eq!(open, fresh, "open offsets are those in hand");
     if let Feed::Behind { position, .. } = sub.feed {
         assert!(sub.cursor_sent <= position, "the cursor passed the position");
+        assert!(sub.later.keys().all(|offset| *offset >= position), "a parked event was left behind");
     }
+    assert!(sub.later.is_empty() || matches!(sub.feed, Feed::Behind { .. }), "what is parked waits for nothing");
     assert!(sub.cursor_sent <= sub.cursor(bus.head), "the cursor never goes back");
 }
 

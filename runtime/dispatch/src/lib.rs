@@ -58,6 +58,13 @@
 //! its body was fetched for a retry, and when a chunk is cut; the time is that of the step. One that can expire holds
 //! later ones of its key back only while it may still be delivered.
 //!
+//! # Moving back
+//!
+//! `Seek` has a part of the log delivered again. The subscription lets end what is in flight, then asks for the move
+//! (`Move`) and begins anew from the durable state that comes back (`moved`): what was settled in that part is open, what
+//! is parked or dead stays so, and everything is taken in the order of its offsets, so new events wait behind the replay.
+//! The generation, which goes into the ids of what handlers publish, grows with each move.
+//!
 //! # What the node owes the machine
 //!
 //! - every `Read` and every `Fetch` is answered, also for a subscription that was detached meanwhile;
@@ -65,6 +72,7 @@
 //! - settlements are handed to the engine in the order in which they were emitted, and every one is answered with
 //!   `Settled`; only a settlement in which some delivery has reads may come back with conflicts;
 //! - the answer to a `Read` holds the events that the subscription's patterns select, all of them up to `next`;
+//! - every `Move` is answered with `Moved` or `Stays` before any other input about its subscription;
 //! - `step` is called with `Tick` when [`Machine::next_due`] has come.
 //!
 //! # Bounds
@@ -89,6 +97,7 @@ mod intake;
 mod invariants;
 mod keys;
 mod machine;
+mod moving;
 mod parked;
 mod queue;
 mod redelivery;

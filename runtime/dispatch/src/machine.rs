@@ -108,6 +108,9 @@ impl Machine {
             Input::Paused { sub, paused } => self.with(sub, out, |sub, _| sub.paused = paused),
             Input::Revive { sub, offsets } => self.with(sub, out, |sub, cx| sub.revive(&offsets, cx.bus.now)),
             Input::Drop { sub, offsets } => self.with(sub, out, |sub, _| sub.drop_dead(&offsets)),
+            Input::Seek { sub, replay } => self.with(sub, out, |sub, _| sub.seek(replay)),
+            Input::Moved { sub, state, events } => self.with(sub, out, |sub, cx| sub.moved(state, events, cx)),
+            Input::Stays { sub } => self.with(sub, out, |sub, _| sub.stays()),
             Input::Tick => {}
         }
         self.run_timers(out);

@@ -4,9 +4,9 @@
 //! in `intake` and `feed`, what it delivers in `chunks`, what comes back in `settle`, what is tried again in `retry`.
 //! It never touches another subscription: what they share is [`Bus`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use busway_types::{Offset, Ordering, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant};
+use busway_types::{Offset, Ordering, Parked, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant};
 use rustc_hash::FxHashSet;
 
 use crate::api::{Action, MachineOptions, PauseReason, SubStats, Warning};
@@ -14,6 +14,7 @@ use crate::chunks::{InFlight, Pace};
 use crate::cursor::Outstanding;
 use crate::feed::Feed;
 use crate::keys::Groups;
+use crate::moving::Moving;
 use crate::parked::{Body, ParkedSet};
 use crate::queue::{Item, Ready, STRICT_GROUP, group_of};
 use crate::settle::Unsequenced;
@@ -57,9 +58,13 @@ pub(crate) struct Sub {
     pub(crate) ordering: Ordering,
     pub(crate) detached: bool,
     pub(crate) paused: bool,
+    /// Whether it is being moved to another place in the log.
+    pub(crate) moving: Option<Moving>,
+    /// How often it was moved.
+    pub(crate) generation: u32,
     pub(crate) feed: Feed,
-    /// Offsets at or above the attached cursor that are settled already, ascending.
-    pub(crate) skip: VecDeque<Offset>,
+    /// Runs of offsets at or above the attached cursor that are settled already, ascending.
+    pub(crate) skip: VecDeque<(Offset, Offset)>,
     pub(crate) outstanding: Outstanding,
     /// What could start: events that never failed.
     pub(crate) ready: VecDeque<Ready>,
@@ -73,6 +78,8 @@ pub(crate) struct Sub {
     pub(crate) retry_turn: bool,
     pub(crate) groups: Groups,
     pub(crate) parked: ParkedSet,
+    /// Parked events of a part of the log that is delivered again: they wait until it has come to them.
+    pub(crate) later: BTreeMap<Offset, Parked>,
     pub(crate) dead: FxHashSet<Offset>,
     pub(crate) chunks: Vec<InFlight>,
     /// Emptied buffers of chunks.
@@ -107,7 +114,7 @@ pub(crate) struct Sub {
 
 impl Sub {
     pub(crate) fn new(id: SubId, spec: SubscriptionSpec, state: SubscriptionState, bus: &Bus) -> Self {
-        let SubscriptionState { cursor, settled, parked, dead } = state;
+        let SubscriptionState { cursor, settled, parked, dead, generation } = state;
         let feed = if cursor >= bus.head { Feed::Tail { from: cursor } } else { Feed::behind(cursor) };
         let mut sub = Self {
             id,
@@ -115,6 +122,8 @@ impl Sub {
             spec,
             detached: false,
             paused: false,
+            moving: None,
+            generation,
             feed,
             skip: settled.into(),
             outstanding: Outstanding::default(),
@@ -125,6 +134,7 @@ impl Sub {
             retry_turn: false,
             groups: Groups::default(),
             parked: ParkedSet::default(),
+            later: BTreeMap::new(),
             dead: dead.iter().map(|letter| letter.offset).collect(),
             chunks: Vec::new(),
             spare: Vec::new(),
@@ -152,7 +162,7 @@ impl Sub {
     }
 
     /// Enters a parked event of which only the durable part is known.
-    fn index_parked(
+    pub(crate) fn index_parked(
         &mut self,
         offset: Offset,
         due: Option<Timestamp>,
@@ -179,6 +189,9 @@ impl Sub {
     /// Stops; what is in flight goes on.
     pub(crate) fn detach(&mut self, head: Offset) {
         self.detached = true;
+        if !self.is_asked_to_move() {
+            self.moving = None;
+        }
         if let Feed::Tail { .. } = self.feed {
             self.feed = Feed::behind(self.position(head));
         }
@@ -191,10 +204,14 @@ impl Sub {
             && self.unsequenced.is_empty()
             && !self.parked.is_asking()
             && !self.feed.is_reading()
+            && self.moving.is_none()
     }
 
     /// Does what can be done now.
     pub(crate) fn drive(&mut self, cx: &mut Cx<'_>) {
+        if self.is_asked_to_move() {
+            return;
+        }
         if self.ordering != self.spec.ordering && self.chunks.is_empty() && self.unsequenced.is_empty() {
             self.flush(cx);
             if self.unsequenced.is_empty() {
@@ -205,6 +222,7 @@ impl Sub {
             self.run_due(cx.bus.now);
             self.start_chunks(cx);
             if !self.paused
+                && self.moving.is_none()
                 && let Some(offsets) = self.parked.ask(&cx.bus.options.limits)
             {
                 // What was parked in this very step is among them: an engine that keeps such events apart has to have them.
@@ -216,6 +234,7 @@ impl Sub {
             self.follow(cx);
         }
         self.flush(cx);
+        self.move_on(cx);
         self.watch(cx);
     }
 
@@ -247,6 +266,8 @@ impl Sub {
             Some(PauseReason::Detached)
         } else if self.paused {
             Some(PauseReason::Service)
+        } else if self.moving.is_some() {
+            Some(PauseReason::Moving)
         } else if self.dead.len() >= limits.dead_letters {
             Some(PauseReason::DeadFull)
         } else if self.parked.is_learning() {
@@ -348,9 +369,9 @@ impl Sub {
 
     /// Whether nothing is to be done now or later.
     pub(crate) fn is_idle(&self) -> bool {
-        let quiet = self.chunks.is_empty() && self.unsequenced.is_empty();
+        let quiet = self.chunks.is_empty() && self.unsequenced.is_empty() && self.moving.is_none();
         let behind = matches!(self.feed, Feed::Behind { .. });
-        quiet && (self.detached || (self.held == 0 && self.parked.is_empty() && !behind))
+        quiet && (self.detached || (self.held == 0 && self.parked.is_empty() && self.later.is_empty() && !behind))
     }
 
     pub(crate) fn stats(&self, bus: &Bus) -> SubStats {
@@ -359,7 +380,7 @@ impl Sub {
             ready: self.ready.len() + self.retries.len(),
             in_flight: self.in_flight,
             waiting: self.waiting,
-            parked: self.parked.len(),
+            parked: self.parked.len() + self.later.len(),
             dead: self.dead.len(),
             expired: self.expired,
             backlog_events: self.held,

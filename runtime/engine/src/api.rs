@@ -27,8 +27,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use busway_types::{
-    Batch, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Pattern, Receipt, ServiceName, Settlement,
-    SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+    Batch, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Pattern, Receipt, Replay, ServiceName,
+    Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
 };
 use bytes::Bytes;
 
@@ -151,6 +151,15 @@ pub struct KvSelect<'a> {
 /// Entries of key-value by key, ascending, and whether there are more.
 pub type KvEntries = (Vec<(Box<str>, Bytes)>, bool);
 
+/// How a subscription was moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// What is delivered again: what was asked for, as far as it is kept and below the head.
+    pub replay: Replay,
+    /// What is durable of the subscription now.
+    pub state: SubscriptionState,
+}
+
 /// A queue engine.
 pub trait Engine: Send + Sync {
     /// What it can do.
@@ -174,6 +183,15 @@ pub trait Engine: Send + Sync {
         epoch: Epoch,
         spec: &SubscriptionSpec,
     ) -> Result<(SubId, SubscriptionState), EngineError>;
+
+    /// The first kept offset whose event came at or after `time`; the head when there is none. An event comes when it is
+    /// published, a delayed one not before its time.
+    fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError>;
+
+    /// Opens a part of the log for a subscription again: what it had settled there is open, what is parked stays so, dead
+    /// letters stay so unless asked for, and nothing else changes. Only with nothing of it in flight and everything
+    /// sequenced. [`EngineError::Refused`] when that part is not kept and nothing was done.
+    fn replay(&self, partition: Partition, epoch: Epoch, sub: SubId, replay: &Replay) -> Result<Replayed, EngineError>;
 
     /// The service of a subscription is gone; its position is kept until `forget`.
     fn detach(&self, partition: Partition, epoch: Epoch, sub: SubId, now: Timestamp) -> Result<(), EngineError>;

@@ -2,13 +2,14 @@
 //!
 //! Role: the contract of [`crate::Engine`] in executable form. An engine's test calls [`run`] with a [`Fixture`]; what the
 //! engine says it cannot do ([`crate::Capabilities`]) is left out. Each check opens an engine of its own. The checks are
-//! in `log` (events and their order), `subscriptions` (positions, parked events, dead letters), `effects` (transactions
-//! and key-value), `dedup` and `expiry`.
+//! in `log` (events and their order), `subscriptions` (positions, parked events, dead letters), `moves` (beginnings and
+//! replay), `effects` (transactions and key-value), `dedup` and `expiry`.
 
 mod dedup;
 mod effects;
 mod expiry;
 mod log;
+mod moves;
 mod subscriptions;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -209,6 +210,8 @@ pub fn run(fixture: &dyn Fixture) {
     subscriptions::answers_settlements_of_what_was_forgotten(fixture);
     subscriptions::keeps_what_is_in_use(fixture);
     subscriptions::tells_how_much_room_there_is(fixture);
+    moves::delivers_a_part_again(fixture);
+    moves::starts_at_a_time(fixture);
     effects::commits_acknowledgement_publications_and_writes_together(fixture);
     effects::leaves_out_what_read_something_old(fixture);
     effects::leaves_out_what_read_a_sum_over_something_old(fixture);

@@ -10,7 +10,7 @@ mod embedded;
 
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, KvEntries, KvSelect, Partition,
-    ReadRequest, ReadResult, Room, Settled, Sink,
+    ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
 };
 pub use busway_log::{Durability, Fs, RealFs};
 pub use embedded::{Embedded, Storage};

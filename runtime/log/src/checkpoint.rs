@@ -183,7 +183,7 @@ fn slices_of(state: &State, limit: usize) -> Slices {
 }
 
 fn put_sub(w: &mut Writer, id: SubId, sub: &SubState) {
-    let SubState { name, service, detached_since, progress } = sub;
+    let SubState { name, service, detached_since, began, generation, progress } = sub;
     let Progress { cursor, settled, parked, dead } = progress;
     let prefix = |out: &mut Vec<u8>| put_u64(out, u64::from(id.0));
     w.section(tag::SUB, prefix, std::iter::once(()), |out, ()| {
@@ -193,11 +193,17 @@ fn put_sub(w: &mut Writer, id: SubId, sub: &SubState) {
         out.push(u8::from(detached_since.is_some()));
         put_time(out, detached_since.unwrap_or_default());
     });
+    w.section(tag::SUB_MOVES, prefix, std::iter::once(()), |out, ()| {
+        put_u64(out, *began);
+        put_u64(out, u64::from(*generation));
+    });
     // Each run stands for itself, because the next one may begin another slice.
     w.section(tag::SETTLED, prefix, settled.runs(), |out, run| put_run(out, 0, run));
     w.section(tag::PARKED, prefix, parked.values(), put_parked);
     w.section(tag::DEAD, prefix, dead.values(), put_dead);
 }
+
+const TOO_EARLY: Malformed = Malformed::Invalid("a checkpoint names a subscription too early");
 
 /// Puts slices together.
 #[derive(Debug)]
@@ -240,7 +246,13 @@ impl Assembly {
                 let detached = r.u8()? != 0;
                 let since = take_time(&mut r)?;
                 let detached_since = detached.then_some(since);
-                self.state.subs.insert(id, SubState { name, service, detached_since, progress });
+                let (began, generation) = (progress.cursor, 0);
+                let sub = SubState { name, service, detached_since, began, generation, progress };
+                self.state.subs.insert(id, sub);
+            }
+            tag::SUB_MOVES => {
+                let sub = self.state.subs.get_mut(&SubId(r.u32()?)).ok_or(TOO_EARLY)?;
+                (sub.began, sub.generation) = (r.u64()?, r.u32()?);
             }
             tag::KV_ENTRIES => {
                 let service = r.text()?.parse().map_err(|_| Malformed::Invalid("a service name is malformed"))?;
@@ -285,7 +297,7 @@ impl Assembly {
 
     fn progress(&mut self, tag: u8, mut r: Reader<'_>) -> Result<(), Malformed> {
         let sub = self.state.subs.get_mut(&SubId(r.u32()?));
-        let progress = &mut sub.ok_or(Malformed::Invalid("a checkpoint names a subscription too early"))?.progress;
+        let progress = &mut sub.ok_or(TOO_EARLY)?.progress;
         while !r.is_empty() {
             match tag {
                 tag::SETTLED => {

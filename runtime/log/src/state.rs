@@ -16,7 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use busway_types::{
-    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, ServiceName, SubId, SubscriptionState, Timestamp, mutant,
+    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, Replay, ServiceName, SubId, SubscriptionState, Timestamp, mutant,
 };
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -57,6 +57,10 @@ pub struct SubState {
     pub service: ServiceName,
     /// Since when no service is attached to it; none while one is.
     pub detached_since: Option<Timestamp>,
+    /// The oldest offset that was ever for it: where it began, or what it was moved back to.
+    pub began: Offset,
+    /// How often it was moved.
+    pub generation: u32,
     /// Where it stands.
     pub progress: Progress,
 }
@@ -172,7 +176,8 @@ impl State {
                 self.next_sub = self.next_sub.max(id.0.saturating_add(1));
                 let progress = Progress { cursor: *cursor, ..Progress::default() };
                 let (name, service) = (name.clone(), service.clone());
-                self.subs.insert(*id, SubState { name, service, detached_since: None, progress });
+                let sub = SubState { name, service, detached_since: None, began: *cursor, generation: 0, progress };
+                self.subs.insert(*id, sub);
             }
             SubChange::Attached { id } => {
                 if let Some(sub) = self.subs.get_mut(id) {
@@ -182,6 +187,16 @@ impl State {
             SubChange::Detached { id, at } => {
                 if let Some(sub) = self.subs.get_mut(id) {
                     sub.detached_since = Some(*at);
+                }
+            }
+            SubChange::Moved { id, generation, replay } => {
+                if let Some(sub) = self.subs.get_mut(id) {
+                    sub.generation = *generation;
+                    // What lies between a part that ends earlier and where it began was never for it.
+                    if replay.to >= sub.began {
+                        sub.began = sub.began.min(replay.from);
+                    }
+                    sub.progress.reopen(replay);
                 }
             }
             SubChange::Forgotten { id } => {
@@ -262,6 +277,25 @@ impl Progress {
         self.cursor = self.settled.advance(self.cursor);
     }
 
+    /// What is settled in this part of the log is open again, what is parked stays so. Nothing else changes.
+    fn reopen(&mut self, replay: &Replay) {
+        let Replay { from, to, dead } = *replay;
+        if dead {
+            self.dead.retain(|offset, _| !(from..to).contains(offset));
+        }
+        let mut settled = OffsetSet::default();
+        for (start, end) in self.settled.runs().chain([(from.min(self.cursor), self.cursor)]) {
+            settled.insert_run(start, end.min(from));
+            settled.insert_run(start.max(to), end);
+        }
+        let kept = self.parked.range(from..to.max(from)).map(|(offset, _)| *offset);
+        for offset in kept.chain(self.dead.range(from..to.max(from)).map(|(offset, _)| *offset)) {
+            settled.insert(offset);
+        }
+        self.settled = settled;
+        self.cursor = self.settled.advance(self.cursor.min(from));
+    }
+
     fn mark(&mut self, offset: Offset) {
         if offset >= self.cursor {
             self.settled.insert(offset);
@@ -273,14 +307,18 @@ impl Progress {
         let first = |kept: Option<&Offset>| kept.copied().unwrap_or(u64::MAX);
         self.cursor.min(first(self.parked.keys().next())).min(first(self.dead.keys().next()))
     }
+}
 
+impl SubState {
     /// The same as the plain value that engines hand out.
     pub fn snapshot(&self) -> SubscriptionState {
+        let Progress { cursor, settled, parked, dead } = &self.progress;
         SubscriptionState {
-            cursor: self.cursor,
-            settled: self.settled.iter().collect(),
-            parked: self.parked.values().cloned().collect(),
-            dead: self.dead.values().cloned().collect(),
+            cursor: *cursor,
+            settled: settled.runs().collect(),
+            parked: parked.values().cloned().collect(),
+            dead: dead.values().cloned().collect(),
+            generation: self.generation,
         }
     }
 }
@@ -343,7 +381,7 @@ mod tests {
     }
 
     fn progress(state: &State) -> SubscriptionState {
-        state.subs[&SUB].progress.snapshot()
+        state.subs[&SUB].snapshot()
     }
 
     fn parked(offset: Offset) -> Parked {
@@ -358,9 +396,15 @@ mod tests {
     fn the_cursor_passes_what_was_settled_out_of_order() {
         let mut state = with_sub();
         settle(&mut state, SettleRecord { acked: vec![1, 2, 5], ..SettleRecord::of(SUB) });
-        assert_eq!(progress(&state), SubscriptionState { settled: vec![1, 2, 5], ..SubscriptionState::default() });
+        assert_eq!(
+            progress(&state),
+            SubscriptionState { settled: vec![(1, 3), (5, 6)], ..SubscriptionState::default() }
+        );
         settle(&mut state, SettleRecord { acked: vec![0], ..SettleRecord::of(SUB) });
-        assert_eq!(progress(&state), SubscriptionState { cursor: 3, settled: vec![5], ..SubscriptionState::default() });
+        assert_eq!(
+            progress(&state),
+            SubscriptionState { cursor: 3, settled: vec![(5, 6)], ..SubscriptionState::default() }
+        );
         settle(&mut state, SettleRecord { cursor: 5, ..SettleRecord::of(SUB) });
         assert_eq!(progress(&state), SubscriptionState { cursor: 6, ..SubscriptionState::default() });
         settle(&mut state, SettleRecord { cursor: 2, ..SettleRecord::of(SUB) });
@@ -381,6 +425,33 @@ mod tests {
         settle(&mut state, SettleRecord { acked: vec![3], ..SettleRecord::of(SUB) });
         assert_eq!(progress(&state), SubscriptionState { cursor: 4, ..SubscriptionState::default() });
         assert_eq!(state.needed_from(), 4);
+    }
+
+    fn replay(state: &mut State, from: Offset, to: Offset, dead: bool) {
+        let generation = state.subs[&SUB].generation + 1;
+        let moved = SubChange::Moved { id: SUB, generation, replay: Replay { from, to, dead } };
+        let seq = state.next_seq;
+        state.apply(&Txn { seq, first_offset: 100, subs: vec![moved], ..Txn::default() });
+    }
+
+    #[test]
+    fn a_replay_opens_what_was_settled_in_its_part_and_nothing_else() {
+        let mut state = with_sub();
+        let record = SettleRecord { cursor: 20, parked: vec![parked(7), parked(30)], ..SettleRecord::of(SUB) };
+        settle(&mut state, SettleRecord { dead: vec![dead(9)], acked: vec![25, 28], ..record });
+        replay(&mut state, 5, 10, false);
+        let after = progress(&state);
+        assert_eq!((after.cursor, after.generation), (5, 1));
+        assert_eq!(after.settled, [(7, 8), (9, 20), (25, 26), (28, 29), (30, 31)], "20 to 25 was open before");
+        assert_eq!((after.parked, after.dead), (vec![parked(7), parked(30)], vec![dead(9)]));
+        assert_eq!(state.needed_from(), 5, "what it is to get again is kept for it");
+        replay(&mut state, 9, 26, true);
+        let after = progress(&state);
+        assert_eq!((after.cursor, &after.settled[..]), (5, &[(7, 8), (28, 29), (30, 31)][..]));
+        assert_eq!((after.dead, after.generation), (vec![], 2));
+        settle(&mut state, SettleRecord { cursor: 27, ..SettleRecord::of(SUB) });
+        replay(&mut state, 50, 60, false);
+        assert_eq!(progress(&state).cursor, 27, "nothing is skipped");
     }
 
     #[test]

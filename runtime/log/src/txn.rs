@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use busway_types::{DeadLetter, Event, Fingerprint, KvWrite, Offset, Parked, ServiceName, SubId, Timestamp};
+use busway_types::{DeadLetter, Event, Fingerprint, KvWrite, Offset, Parked, Replay, ServiceName, SubId, Timestamp};
 
 /// What is committed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,6 +138,15 @@ pub enum SubChange {
         id: SubId,
         /// Since when.
         at: Timestamp,
+    },
+    /// It gets a part of the log again.
+    Moved {
+        /// Which.
+        id: SubId,
+        /// Its generation from now on.
+        generation: u32,
+        /// What it gets again.
+        replay: Replay,
     },
     /// Everything kept of it is released.
     Forgotten {

@@ -25,6 +25,8 @@ pub struct Chunk {
     pub sub: SubId,
     /// Which later deliveries a failed one voids.
     pub ordering: Ordering,
+    /// How often the subscription was moved.
+    pub generation: u32,
     /// The deliveries, in order.
     pub deliveries: Vec<Delivery>,
 }

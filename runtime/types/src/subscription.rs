@@ -37,6 +37,8 @@ pub enum StartAt {
     Now,
     /// With the oldest event that is kept.
     Start,
+    /// With the first kept event that was published at or after this time.
+    Time(Timestamp),
 }
 
 /// How often and when a failed event is tried again.
@@ -140,12 +142,26 @@ pub struct DeadLetter {
 pub struct SubscriptionState {
     /// Every offset below is settled, parked, dead or not selected.
     pub cursor: Offset,
-    /// Offsets at or above the cursor that are settled, parked or dead, ascending.
-    pub settled: Vec<Offset>,
+    /// Offsets at or above the cursor that are settled, parked or dead, as ascending runs that neither touch nor overlap:
+    /// the first offset of each and the one after its last.
+    pub settled: Vec<(Offset, Offset)>,
     /// Waiting events, by offset ascending.
     pub parked: Vec<Parked>,
     /// Dead letters, by offset ascending.
     pub dead: Vec<DeadLetter>,
+    /// How often it was moved. Goes into the ids of what its handlers publish, so that a replay publishes new events.
+    pub generation: u32,
+}
+
+/// A part of the log that a subscription is to get again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replay {
+    /// The first offset.
+    pub from: Offset,
+    /// The offset after the last one.
+    pub to: Offset,
+    /// Whether its dead letters of that part are delivered again as well.
+    pub dead: bool,
 }
 
 /// The version of one key-value entry: 0 for absent, then the log sequence of the transaction that wrote it.

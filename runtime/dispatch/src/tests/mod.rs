@@ -4,6 +4,7 @@ mod delivery;
 mod expiry;
 mod feed;
 mod limits;
+mod moving;
 mod order;
 mod redelivery;
 mod rig;

@@ -188,9 +188,9 @@ fn after_a_restart_the_keys_of_parked_events_are_learned_before_anything_is_deli
         spec: spec("s", "t", Ordering::Key),
         state: SubscriptionState {
             cursor: 1,
-            settled: vec![2],
+            settled: vec![(2, 3)],
             parked: vec![parked(0, Some(Timestamp(5_000))), parked(2, None)],
-            dead: Vec::new(),
+            ..SubscriptionState::default()
         },
         head: 4,
     });

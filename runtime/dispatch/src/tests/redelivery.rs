@@ -125,7 +125,7 @@ fn settled_offsets_are_skipped_when_reading_again_after_a_restart() {
     let mut rig = Rig::with(Limits::default(), true);
     rig.publish(&["-"; 5]);
     let parked = vec![Parked { offset: 3, due: Some(Timestamp(9_000)), attempts: Vec::new() }];
-    let state = SubscriptionState { cursor: 1, settled: vec![2, 3], parked, dead: Vec::new() };
+    let state = SubscriptionState { cursor: 1, settled: vec![(2, 4)], parked, ..Default::default() };
     rig.step(Input::Attach { sub: SUB, spec: spec("s", "t", Ordering::None), state, head: 5 });
     rig.read();
     rig.answer_read(1, 5);

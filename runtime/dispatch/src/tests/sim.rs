@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use busway_types::{Batch, Entropy, Event, Limits, Logged, Offset, Ordering, SplitMix, SubId, Timestamp};
+use busway_types::{Batch, Entropy, Event, Limits, Logged, Offset, Ordering, Replay, SplitMix, SubId, Timestamp};
 
 use super::rig::{event, spec};
 use super::world::{Asked, Durable, Running};
@@ -129,6 +129,7 @@ impl Sim {
                 self.fetches.push((sub, offsets));
             }
             Action::Advance { sub, cursor } => self.subs[sub.0 as usize].advance(cursor, &self.log),
+            Action::Move { sub, replay } => self.move_back(sub, &replay),
             Action::Warn(Warning::BodyGone { sub, offset }) => {
                 self.subs[sub.0 as usize].loose.insert(offset);
             }
@@ -136,9 +137,34 @@ impl Sim {
         }
     }
 
+    fn move_back(&mut self, sub: SubId, replay: &Replay) {
+        if self.below(8) == 0 {
+            return self.step(Input::Stays { sub });
+        }
+        let idle = |groups: &Running| groups.chunk.sub != sub;
+        assert!(self.lanes.iter().all(idle), "moved with a delivery in flight");
+        let durable = &mut self.subs[sub.0 as usize];
+        durable.reopen(replay);
+        let state = durable.state();
+        let selected = (replay.from..replay.to).filter(|offset| durable.selects(&self.log[*offset as usize]));
+        let events = selected.map(|offset| Logged { offset, event: Arc::clone(&self.log[offset as usize]) });
+        let events = if self.replayable { Vec::new() } else { events.collect() };
+        self.step(Input::Moved { sub, state, events });
+    }
+
+    fn seek(&mut self, sub: SubId) {
+        // As far as it has looked: a machine may not have seen the end of the log yet.
+        let head = self.machine.head();
+        let from = self.random.next_u64() % (head + 1);
+        let to = from + self.random.next_u64() % (head - from + 1);
+        let dead = self.below(2) == 0;
+        self.step(Input::Seek { sub, replay: Replay { from, to, dead } });
+    }
+
     fn start(&mut self, running: Running) {
         let chunk = &running.chunk;
         let durable = &self.subs[chunk.sub.0 as usize];
+        assert_eq!(chunk.generation, durable.generation, "the generation travels with the chunk");
         assert!(!chunk.deliveries.is_empty() && chunk.deliveries.len() <= self.limits.chunk_events);
         assert!(!self.detached[chunk.sub.0 as usize], "a detached subscription got something");
         for delivery in &chunk.deliveries {
@@ -265,7 +291,7 @@ impl Sim {
     fn admin(&mut self) {
         let i = self.below(self.subs.len());
         let sub = SubId(i as u32);
-        match self.below(9) {
+        match self.below(10) {
             0 => {
                 let room = self.below(2) == 0;
                 self.step(Input::Room(room));
@@ -292,6 +318,7 @@ impl Sim {
                 self.step(Input::Detach { sub });
             }
             7 => self.attach(i),
+            8 => self.seek(sub),
             _ if !self.detached[i] => {
                 self.subs[i].spec.concurrency = 1 + self.below(3);
                 if !self.subs[i].ordered {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use busway_types::{
     Chunk, DeadLetter, DeliveryResult, Effects, Entropy, Event, KvRead, Logged, Offset, Ordering, Outcome, Parked,
-    Report, Settle, Settlement, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, Verdict,
+    Replay, Report, Settle, Settlement, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, Verdict,
 };
 
 /// What is durable of one subscription, and what the checks need to know.
@@ -25,6 +25,7 @@ pub(crate) struct Durable {
     pub(crate) loose: BTreeSet<Offset>,
     pub(crate) dropped: BTreeSet<Offset>,
     pub(crate) expired: BTreeSet<Offset>,
+    pub(crate) generation: u32,
     /// Whether order is checked: the ordering was never changed.
     pub(crate) ordered: bool,
     last_acked: BTreeMap<u64, Offset>,
@@ -44,6 +45,7 @@ impl Durable {
             loose: BTreeSet::new(),
             dropped: BTreeSet::new(),
             expired: BTreeSet::new(),
+            generation: 0,
             ordered,
             last_acked: BTreeMap::new(),
             queue: VecDeque::new(),
@@ -58,9 +60,10 @@ impl Durable {
     pub(crate) fn state(&self) -> SubscriptionState {
         SubscriptionState {
             cursor: self.cursor,
-            settled: self.settled.range(self.cursor..).copied().collect(),
+            settled: self.settled.range(self.cursor..).map(|offset| (*offset, *offset + 1)).collect(),
             parked: self.parked.values().cloned().collect(),
             dead: self.dead.values().cloned().collect(),
+            generation: self.generation,
         }
     }
 
@@ -104,6 +107,26 @@ impl Durable {
     pub(crate) fn is_being_parked(&self, offset: Offset) -> bool {
         let parks = |verdict: &Verdict| matches!(verdict, Verdict::Parked(_) | Verdict::Revived);
         self.queue.iter().flat_map(|s| &s.settles).any(|s| s.offset == offset && parks(&s.verdict))
+    }
+
+    /// Opens a part of the log again.
+    pub(crate) fn reopen(&mut self, replay: &Replay) {
+        assert!(self.queue.is_empty(), "moved with a settlement on its way");
+        self.generation += 1;
+        for offset in replay.from..replay.to {
+            if replay.dead && self.dead.remove(&offset).is_some() {
+                self.settled.remove(&offset);
+            }
+            if !self.parked.contains_key(&offset) && !self.dead.contains_key(&offset) {
+                self.settled.remove(&offset);
+                self.acked.remove(&offset);
+                self.dropped.remove(&offset);
+                self.expired.remove(&offset);
+            }
+        }
+        self.cursor = self.cursor.min(replay.from);
+        // Order begins anew.
+        self.last_acked.clear();
     }
 
     fn apply(&mut self, settle: Settle, log: &[Arc<Event>]) {

@@ -56,7 +56,7 @@ pub(super) fn leaves_out_what_read_something_old(fixture: &dyn Fixture) {
     );
     assert_eq!(conflicts, vec![3, 4]);
     let state = bench.state(sub);
-    assert_eq!((state.cursor, state.settled), (3, vec![5]), "the cursor waits for what has to run again");
+    assert_eq!((state.cursor, state.settled), (3, vec![(5, 6)]), "the cursor waits for what has to run again");
     assert_eq!(bench.value(&service, "n").as_deref(), Some(b"1".as_slice()));
     bench.close();
 }

@@ -27,7 +27,7 @@ pub(super) fn keeps_positions_by_name(fixture: &dyn Fixture) {
     bench.settle(start, 1, vec![settle(0, Verdict::Acked(None)), settle(2, Verdict::Acked(None))]);
     let (again, state) = bench.subscribe("start", StartAt::Now);
     assert_eq!(again, start);
-    assert_eq!((state.cursor, state.settled), (1, vec![2]));
+    assert_eq!((state.cursor, state.settled), (1, vec![(2, 3)]));
     bench.close();
 }
 
@@ -111,7 +111,7 @@ pub(super) fn advances_positions(fixture: &dyn Fixture) {
     bench.publish(events(6));
     bench.settle(sub, 1, vec![acked(0), acked(4)]);
     bench.engine.advance(0, bench.epoch(), sub, 3);
-    assert_eq!((bench.state(sub).cursor, bench.state(sub).settled), (3, vec![4]));
+    assert_eq!((bench.state(sub).cursor, bench.state(sub).settled), (3, vec![(4, 5)]));
     bench.engine.advance(0, bench.epoch(), sub, 2);
     bench.engine.advance(0, bench.epoch() + 1, sub, 6);
     assert_eq!(bench.state(sub).cursor, 3, "neither back nor by a former owner");

@@ -15,6 +15,7 @@ mod core;
 mod dedup;
 mod kept;
 mod kv;
+mod moves;
 mod recent;
 mod retention;
 #[cfg(feature = "testing")]
@@ -29,8 +30,8 @@ use std::time::Duration;
 
 use busway_log::{Durability, Fs, Log, LogError, LogOptions, SegmentInfo, Space, State, SubChange, SubState, Txn};
 use busway_types::{
-    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, ServiceName, Settlement,
-    StartAt, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
+    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, Replay, ServiceName, Settlement,
+    SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -38,7 +39,7 @@ use tokio::sync::oneshot;
 use self::core::{Core, Sequenced};
 use crate::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, KvEntries, KvSelect, Partition,
-    ReadRequest, ReadResult, Room, Settled, Sink,
+    ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
 };
 
 /// How long the position of a subscription without a service is kept.
@@ -422,6 +423,7 @@ impl Engine for Embedded {
         spec: &SubscriptionSpec,
     ) -> Result<(SubId, SubscriptionState), EngineError> {
         self.shared.check(partition, epoch)?;
+        let beginning = self.beginning(spec)?;
         let mut core = self.shared.lock();
         let known = core.state.sub_named(&spec.name).map(|(id, sub)| (id, sub.detached_since));
         let id = match known {
@@ -433,17 +435,25 @@ impl Engine for Embedded {
             }
             None => {
                 let id = SubId(core.state.next_sub);
-                let cursor = match spec.start {
-                    StartAt::Now => core.state.next_offset,
-                    StartAt::Start => self.oldest(&core),
-                };
+                let head = core.state.next_offset;
+                let cursor = beginning.map_or(head, |offset| offset.max(self.oldest(&core)).min(head));
                 let (name, service) = (spec.name.clone(), spec.service.clone());
                 self.shared.change_sub(&mut core, SubChange::Created { id, name, service, cursor });
                 id
             }
         };
-        let state = core.state.subs.get(&id).map(|sub| sub.progress.snapshot()).unwrap_or_default();
+        let state = core.state.subs.get(&id).map(busway_log::SubState::snapshot).unwrap_or_default();
         Ok((id, state))
+    }
+
+    fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError> {
+        self.shared.check(partition, self.shared.epoch)?;
+        self.find_time(time)
+    }
+
+    fn replay(&self, partition: Partition, epoch: Epoch, sub: SubId, replay: &Replay) -> Result<Replayed, EngineError> {
+        self.shared.check(partition, epoch)?;
+        self.reopen(&mut self.shared.lock(), sub, replay)
     }
 
     fn detach(&self, partition: Partition, epoch: Epoch, sub: SubId, now: Timestamp) -> Result<(), EngineError> {
@@ -560,7 +570,7 @@ impl Engine for Embedded {
             name: sub.name.clone(),
             service: sub.service.clone(),
             detached_since: sub.detached_since,
-            state: sub.progress.snapshot(),
+            state: sub.snapshot(),
         });
         known.collect()
     }

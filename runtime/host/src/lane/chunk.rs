@@ -44,7 +44,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
     let host = &lane.linked.host.0;
     let _running = host.ticker.run();
     let clock = &lane.linked.service.clock;
-    let Chunk { id, sub, ordering, deliveries } = &**chunk;
+    let Chunk { id, sub, ordering, generation: _, deliveries } = &**chunk;
     let (id, sub, ordering) = (*id, *sub, *ordering);
     let texts = Texts::new(deliveries);
     let calls = texts.calls(deliveries);

@@ -86,6 +86,7 @@ impl Delivering {
         input: &Event,
         service: &super::Service,
         limiter: &mut MemoryLimiter,
+        generation: u32,
         drafts: Vec<Draft>,
     ) -> Result<Vec<EventId>, Refusal> {
         let Limits { outbox_events, outbox_bytes, .. } = service.limits;
@@ -96,7 +97,9 @@ impl Delivering {
         for mut draft in drafts {
             draft.causality = causality(input, service);
             let index = u32::try_from(self.published.len() + events.len()).unwrap_or(u32::MAX);
-            let id = draft.id.unwrap_or_else(|| EventId::derived(input.id, &service.settings.subscription, 0, index));
+            let id = draft
+                .id
+                .unwrap_or_else(|| EventId::derived(input.id, &service.settings.subscription, generation, index));
             let event = service.bus.admit(&service.settings.name, draft, Some(id))?;
             bytes += event.payload_bytes();
             cost += event.cost();
@@ -186,7 +189,10 @@ impl GuestState {
                 service.bus.publish_blocking(&service.settings.name, drafts)
             }
             Mode::Delivery => match in_hand(self.chunk.as_ref(), &self.delivery) {
-                Some(input) => self.delivery.publish(input, service, &mut self.limiter, drafts),
+                Some(input) => {
+                    let generation = self.chunk.as_ref().map_or(0, |chunk| chunk.chunk.generation);
+                    self.delivery.publish(input, service, &mut self.limiter, generation, drafts)
+                }
                 None => Err(Refusal::Denied("no event is being handled".into())),
             },
         }

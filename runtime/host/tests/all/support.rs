@@ -206,7 +206,7 @@ pub(crate) fn chunk(id: u64, ordering: Ordering, events: &[(&str, Option<&str>)]
         let offset = id * 1_000 + index as u64;
         Delivery { logged: Logged { offset, event: Arc::new(event(offset, data, *key)) }, attempt: 1 }
     });
-    Chunk { id, sub: SubId(3), ordering, deliveries: deliveries.collect() }
+    Chunk { id, sub: SubId(3), ordering, generation: 0, deliveries: deliveries.collect() }
 }
 
 /// Runs a task to its end.

@@ -43,6 +43,7 @@ pub(crate) mod tag {
     pub(crate) const KV_ENTRIES: u8 = 21;
     pub(crate) const TIMERS: u8 = 22;
     pub(crate) const SEEN: u8 = 23;
+    pub(crate) const SUB_MOVES: u8 = 30;
 }
 
 /// Begins a section; to be given to [`end_section`].

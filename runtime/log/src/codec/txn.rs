@@ -1,6 +1,6 @@
 //! One transaction.
 
-use busway_types::{KvWrite, Offset, SubId};
+use busway_types::{KvWrite, Offset, Replay, SubId};
 
 use super::event::take_service;
 use super::ids::{put_ids, take_ids};
@@ -234,6 +234,7 @@ const SUB_CREATED: u8 = 0;
 const SUB_ATTACHED: u8 = 1;
 const SUB_DETACHED: u8 = 2;
 const SUB_FORGOTTEN: u8 = 3;
+const SUB_MOVED: u8 = 4;
 
 fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
     let (what, id) = match change {
@@ -241,6 +242,7 @@ fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
         SubChange::Attached { id } => (SUB_ATTACHED, id),
         SubChange::Detached { id, .. } => (SUB_DETACHED, id),
         SubChange::Forgotten { id } => (SUB_FORGOTTEN, id),
+        SubChange::Moved { id, .. } => (SUB_MOVED, id),
     };
     out.push(what);
     put_u64(out, u64::from(id.0));
@@ -251,6 +253,12 @@ fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
             put_u64(out, *cursor);
         }
         SubChange::Detached { id: _, at } => put_time(out, *at),
+        SubChange::Moved { id: _, generation, replay: Replay { from, to, dead } } => {
+            put_u64(out, u64::from(*generation));
+            put_u64(out, *from);
+            put_u64(out, *to);
+            out.push(u8::from(*dead));
+        }
         SubChange::Attached { .. } | SubChange::Forgotten { .. } => {}
     }
 }
@@ -265,6 +273,11 @@ fn take_sub_change(r: &mut Reader<'_>) -> Result<SubChange, Malformed> {
         SUB_ATTACHED => Ok(SubChange::Attached { id }),
         SUB_DETACHED => Ok(SubChange::Detached { id, at: take_time(r)? }),
         SUB_FORGOTTEN => Ok(SubChange::Forgotten { id }),
+        SUB_MOVED => {
+            let generation = r.u32()?;
+            let replay = Replay { from: r.u64()?, to: r.u64()?, dead: r.u8()? != 0 };
+            Ok(SubChange::Moved { id, generation, replay })
+        }
         other => Err(Malformed::Unknown("subscription change", u64::from(other))),
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, ServiceName,
+    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, Replay, ServiceName,
     SubId, Timestamp,
 };
 use bytes::Bytes;
@@ -112,6 +112,9 @@ fn sub_change() -> impl Strategy<Value = SubChange> {
         1 => id().prop_map(|id| SubChange::Attached { id }),
         1 => (id(), time()).prop_map(|(id, at)| SubChange::Detached { id, at }),
         1 => id().prop_map(|id| SubChange::Forgotten { id }),
+        1 => (id(), any::<u32>(), offset(), offset(), any::<bool>()).prop_map(|(id, generation, from, to, dead)| {
+            SubChange::Moved { id, generation, replay: Replay { from, to, dead } }
+        }),
     ]
 }
 
