@@ -10,6 +10,7 @@ mod logs;
 mod misbehaviour;
 mod process;
 mod programs;
+mod replay;
 mod semantics;
 mod starting;
 mod tidy;

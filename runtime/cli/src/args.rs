@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Tail(cmd::tail::TailArgs),
     Status(cmd::status::StatusArgs),
     Dead(cmd::dead::DeadArgs),
+    Replay(cmd::replay::ReplayArgs),
     Kv(cmd::kv::KvArgs),
     Log(cmd::log::LogArgs),
     Bench(cmd::bench::BenchArgs),

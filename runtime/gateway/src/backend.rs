@@ -8,7 +8,7 @@ use busway_types::{Logged, Offset, Pattern, ServiceName};
 
 use crate::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvPage, KvQuery, PublishReply, PublishRequest,
-    ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 
 /// The answer to a call of [`AdminBackend`].
@@ -75,6 +75,9 @@ pub trait AdminBackend: Send + Sync + 'static {
 
     /// Drops dead letters for good.
     fn dead_drop(&self, filter: DeadFilter) -> Reply<'_, DeadChanged>;
+
+    /// Delivers a part of the log to one subscription again, or says what that would be.
+    fn replay(&self, request: ReplayRequest) -> Reply<'_, ReplayReply>;
 
     /// Entries of a service's key-value, by key ascending.
     fn kv_list(&self, service: ServiceName, query: KvQuery) -> Reply<'_, KvPage>;

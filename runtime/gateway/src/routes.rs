@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, Health, KvPage, KvQuery, PublishRequest, PublishResponse,
-    ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 use crate::guard::{HEALTH, guard};
 use crate::server::Admin;
@@ -37,6 +37,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/dead/{id}", get(dead_show))
         .route("/v1/dead/retry", post(dead_retry))
         .route("/v1/dead/drop", post(dead_drop))
+        .route("/v1/replay", post(replay))
         .route("/v1/kv/{service}", get(kv_list))
         .route("/v1/shutdown", post(shutdown))
         .method_not_allowed_fallback(wrong_method)
@@ -145,6 +146,14 @@ async fn dead_retry(State(admin): State<Arc<Admin>>, request: Body) -> Answer<De
 async fn dead_drop(State(admin): State<Arc<Admin>>, request: Body) -> Answer<DeadChanged> {
     let filter: DeadFilter = from_body(&admin, request).await?;
     Ok(Json(admin.backend.dead_drop(filter).await?))
+}
+
+async fn replay(State(admin): State<Arc<Admin>>, request: Body) -> Answer<ReplayReply> {
+    let request: ReplayRequest = from_body(&admin, request).await?;
+    if request.service.is_empty() {
+        return Err(ApiError::invalid("`service` is missing; give the name of a service or subscription"));
+    }
+    Ok(Json(admin.backend.replay(request).await?))
 }
 
 async fn kv_list(

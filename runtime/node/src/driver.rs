@@ -11,6 +11,8 @@
 //! Invariants: only this thread touches the machine; every action is performed in the order in which it was decided; the
 //! thread ends only after `Stop` or after the engine failed.
 
+mod moves;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +20,13 @@ use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
 use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
 use busway_host::{Lane, LaneSink};
 use busway_types::{
-    Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Report, ServiceName, SubId, SubscriptionSpec,
+    Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Replay, Report, ServiceName, SubId, SubscriptionSpec,
     SubscriptionState, Timestamp,
 };
 use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
+use self::moves::Moved;
 use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
@@ -80,6 +83,12 @@ pub(crate) enum Event {
     Detach {
         sub: SubId,
         done: oneshot::Sender<()>,
+    },
+    /// A part of the log is to be delivered again.
+    Replay {
+        sub: SubId,
+        replay: Replay,
+        done: oneshot::Sender<Moved>,
     },
     /// Somebody wants figures.
     Stats(oneshot::Sender<FxHashMap<SubId, SubStats>>),
@@ -271,6 +280,8 @@ pub(crate) struct Driver {
     attached: FxHashMap<SubId, Attached>,
     /// Subscriptions by settlement token, for the figures of conflicts.
     tokens: FxHashMap<u64, SubId>,
+    /// Who waits for a subscription to be moved.
+    moves: FxHashMap<SubId, oneshot::Sender<Moved>>,
     /// Who wants figures at the end of this round.
     asked: Vec<oneshot::Sender<FxHashMap<SubId, SubStats>>>,
     epoch: Epoch,
@@ -307,6 +318,7 @@ impl Driver {
             tap,
             attached: FxHashMap::default(),
             tokens: FxHashMap::default(),
+            moves: FxHashMap::default(),
             asked: Vec::new(),
             epoch: 0,
             pace: Pace { gap_ns: 8 * CLOSE_NS, ..Pace::default() },
@@ -411,6 +423,7 @@ impl Driver {
             Event::Attach { sub, target, state, head } => self.attach(now, sub, *target, state, head, actions),
             Event::Swap { sub, target } => self.swap(now, sub, *target, actions),
             Event::Detach { sub, done } => {
+                self.moves.remove(&sub);
                 self.machine.step(now, Input::Detach { sub }, actions);
                 match self.attached.get_mut(&sub) {
                     Some(attached) => {
@@ -420,6 +433,7 @@ impl Driver {
                     None => drop(done.send(())),
                 }
             }
+            Event::Replay { sub, replay, done } => self.wish_to_move(now, sub, replay, done, actions)?,
             Event::Stats(ask) => self.asked.push(ask),
             Event::PauseAll => {
                 for (sub, attached) in &mut self.attached {
@@ -540,6 +554,7 @@ impl Driver {
                     self.shared.inbox.push(Event::Machine(Input::Fetched { sub, events, asked: offsets }));
                 }
                 Action::Advance { sub, cursor } => self.engine.advance(PARTITION, self.epoch, sub, cursor),
+                Action::Move { sub, replay } => self.perform_move(sub, &replay)?,
                 Action::Warn(warning) => self.warn(&warning),
             }
         }

@@ -8,6 +8,7 @@ pub(crate) mod inspect;
 pub(crate) mod kv;
 pub(crate) mod log;
 pub(crate) mod publish;
+pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tail;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
         Command::Status(args) => status::run(&args, &Client::find(&node)?, output),
         Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
+        Command::Replay(args) => replay::run(args, &Client::find(&node)?, output),
         Command::Kv(args) => kv::run(args, &Client::find(&node)?, output),
         Command::Log(args) => log::run(&args, output),
         Command::Completions(args) => completions::run(&args, output),

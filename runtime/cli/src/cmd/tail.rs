@@ -25,7 +25,7 @@ pub(crate) struct TailArgs {
     #[arg(value_name = "PATTERN")]
     patterns: Vec<Pattern>,
     /// Where to begin: start, now, an offset, a time (2026-01-31T09:05:00Z) or a while ago (10m)
-    #[arg(long, default_value = "now", value_parser = from)]
+    #[arg(long, default_value = "now", value_parser = place)]
     from: TailFrom,
     /// End when everything published so far is printed
     #[arg(long)]
@@ -35,7 +35,8 @@ pub(crate) struct TailArgs {
     limit: Option<u64>,
 }
 
-fn from(text: &str) -> Result<TailFrom, ApiError> {
+/// A place in the log; a while ago counts from now.
+pub(crate) fn place(text: &str) -> Result<TailFrom, ApiError> {
     text.parse().or_else(|error| format::moment(text).map(TailFrom::Time).map_err(|_| error))
 }
 

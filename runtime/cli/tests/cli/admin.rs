@@ -149,6 +149,31 @@ fn dropping_everything_has_to_be_said() {
 }
 
 #[test]
+fn a_replay_says_what_is_delivered_again_and_what_is_not() {
+    let reply = |moved| {
+        format!(
+            r#"{{"subscription":"stock","service":"stock","from":100,"to":5000,"events":1204,"counted_to":5000,"parked":2,"dead":1,"oldest":100,"moved":{moved},"generation":3}}"#
+        )
+    };
+    let node = Rote::answering(&[(200, &reply(false)), (200, &reply(true))]);
+    let run = node.busway(&["replay", "stock", "--from", "7", "--dry-run"], b"");
+    assert_eq!((run.code, run.stdout.as_str()), (0, "stock would get 1,204 events of 100 to 5,000 again\n"));
+    assert_eq!(
+        run.stderr,
+        "warning: events before 100 are no longer kept; it begins there\n\
+         2 events there still to be tried again: kept as before\n\
+         1 dead letter there: not delivered again without --dead\n"
+    );
+    assert!(node.asked()[0].ends_with(r#"{"service":"stock","from":"7","to":"now","dead":false,"dry_run":true}"#));
+    let run = node.busway(&["replay", "stock", "--from", "2000-02-29", "--to", "5000", "--dead"], b"");
+    assert_eq!(run.stdout, "stock gets 1,204 events of 100 to 5,000 again (replay 3)\n");
+    let asked = r#""from":"2000-02-29T00:00:00.000Z","to":"5000","dead":true,"dry_run":false}"#;
+    assert!(node.asked()[1].ends_with(asked), "{}", node.asked()[1]);
+    let run = Sandbox::new().busway(&["replay", "stock", "--from", "now", "--admin", "127.0.0.1:1", "--token", "t"]);
+    assert_eq!(run.code, 2, "{}", run.stderr);
+}
+
+#[test]
 fn key_value_is_listed_to_its_end() {
     let pages = [
         (200, r#"{"entries":[{"key":"a","data":1}],"more":true}"#),

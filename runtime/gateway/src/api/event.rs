@@ -253,8 +253,9 @@ pub enum TailLine {
     Problem(Problem),
 }
 
-/// Where a reader starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Where a reader starts. As text: `start`, `now`, an offset or an RFC 3339 time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum TailFrom {
     /// With the oldest event that is kept.
     Start,
@@ -275,6 +276,19 @@ impl fmt::Display for TailFrom {
             Self::Offset(offset) => fmt::Display::fmt(offset, f),
             Self::Time(time) => fmt::Display::fmt(time, f),
         }
+    }
+}
+
+impl From<TailFrom> for String {
+    fn from(from: TailFrom) -> Self {
+        from.to_string()
+    }
+}
+
+impl TryFrom<String> for TailFrom {
+    type Error = ApiError;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 

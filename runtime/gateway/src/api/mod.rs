@@ -7,12 +7,14 @@
 mod dead;
 mod event;
 mod problem;
+mod replay;
 mod status;
 mod time;
 
 pub use dead::{DeadChanged, DeadDetail, DeadEntry, DeadFilter, DeadPage};
 pub use event::{Envelope, HeaderField, Payload, PublishReply, PublishRequest, PublishResponse, TailFrom, TailLine};
 pub use problem::{ApiError, Problem};
+pub use replay::{ReplayReply, ReplayRequest};
 pub use status::{
     BusStatus, DetachedSubscription, Health, KvEntry, KvPage, KvQuery, NodeStatus, RefusedFile, ServiceInfo,
     ServiceState, ServiceStatus, ShutdownRequest, StatusReport, SubscriptionStatus,

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use busway_gateway::api::{
     ApiError, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvPage, KvQuery, NodeStatus, PublishReply,
-    PublishRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Limits, Logged, Offset, ServiceName, Timestamp};
@@ -133,6 +133,10 @@ impl AdminBackend for Fake {
 
     fn dead_drop(&self, _: DeadFilter) -> Reply<'_, DeadChanged> {
         Box::pin(async { Ok(DeadChanged { changed: 0 }) })
+    }
+
+    fn replay(&self, _: ReplayRequest) -> Reply<'_, ReplayReply> {
+        Box::pin(async { nothing() })
     }
 
     fn kv_list(&self, _: ServiceName, _: KvQuery) -> Reply<'_, KvPage> {

@@ -3,6 +3,7 @@
 //! Role: answers the calls of `busway-gateway` from the engine, the driver and the services. Holds no state of its own.
 
 mod dead;
+mod replay;
 mod status;
 
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use std::time::Duration;
 use busway_engine::{KvSelect, ReadRequest};
 use busway_gateway::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvEntry, KvPage, KvQuery, PublishReply, PublishRequest,
-    ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
-use busway_types::{EventId, Offset, ServiceName, Timestamp, Topic};
+use busway_types::{EventId, Offset, ServiceName, Topic};
 use rustc_hash::FxHashMap;
 
 use crate::inner::{Inner, Stop};
@@ -97,23 +98,6 @@ impl Admin {
         Err(ApiError::not_found(format!("no service `{service}` is known here; `busway status` lists them")))
     }
 
-    /// The first offset whose event is not older than `time`; a binary search over what is kept.
-    fn offset_at(&self, time: Timestamp) -> Result<Offset, ApiError> {
-        let engine = &self.inner.engine;
-        let status = engine.status();
-        let (mut low, mut high) = (status.oldest, status.head);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let request = ReadRequest { from: middle, patterns: Arc::from([]), max_events: 1, max_bytes: 1 };
-            let read = engine.read(crate::driver::PARTITION, &request).map_err(failed)?;
-            match read.events.first() {
-                Some(logged) if logged.event.time < time => low = logged.offset + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
     async fn read_tail(&self, read: TailRead) -> Result<TailBatch, ApiError> {
         let TailRead { from, patterns, max_events, max_bytes, wait } = read;
         let mut head = self.inner.driver.head.subscribe();
@@ -153,7 +137,7 @@ impl AdminBackend for Admin {
                 TailFrom::Start => Ok(self.inner.engine.status().oldest),
                 TailFrom::Now => Ok(self.inner.engine.safe_head()),
                 TailFrom::Offset(offset) => Ok(offset),
-                TailFrom::Time(time) => self.offset_at(time),
+                TailFrom::Time(time) => self.inner.engine.offset_at(crate::driver::PARTITION, time).map_err(failed),
             }
         })
     }
@@ -195,6 +179,13 @@ impl AdminBackend for Admin {
             self.check_running()?;
             filter.service.as_ref().map_or(Ok(()), |service| self.check_known(service))?;
             dead::change(&self.inner, &filter, dead::Change::Drop).await
+        })
+    }
+
+    fn replay(&self, request: ReplayRequest) -> Reply<'_, ReplayReply> {
+        Box::pin(async move {
+            self.check_running()?;
+            replay::replay(&self.inner, request).await
         })
     }
 

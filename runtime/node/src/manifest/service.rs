@@ -71,9 +71,25 @@ pub(super) fn read(table: &Table<'_>, name: ServiceName, manifest: &Path, base: 
     service.network = table.list("network").unwrap_or_default();
     let runs = [("once", RunPolicy::Once), ("always", RunPolicy::Always), ("never", RunPolicy::Never)];
     set(&mut service.run, table.word("run", &runs));
-    set(&mut service.start, table.word("from", &[("now", StartAt::Now), ("start", StartAt::Start)]));
+    set(&mut service.start, start(table));
     service.schedule = schedule(table);
     service
+}
+
+/// Where a new subscription begins.
+fn start(table: &Table<'_>) -> Option<StartAt> {
+    match table.string("from")? {
+        "now" => Some(StartAt::Now),
+        "start" => Some(StartAt::Start),
+        text => {
+            let time = busway_gateway::api::parse_rfc3339(text);
+            if time.is_none() {
+                let wanted = "`from` is \"now\", \"start\" or a time such as \"2026-01-31T09:05:00Z\"";
+                table.note("from", format!("`{}` is no place to start from; {wanted}", text.escape_debug()));
+            }
+            time.map(StartAt::Time)
+        }
+    }
 }
 
 fn set<T>(field: &mut T, value: Option<T>) {
