@@ -153,6 +153,14 @@ pub struct SubscriptionState {
     pub generation: u32,
 }
 
+impl SubscriptionState {
+    /// Whether an offset is settled, parked, dead or not selected.
+    pub fn is_over(&self, offset: Offset) -> bool {
+        let at = self.settled.partition_point(|run| run.1 <= offset);
+        offset < self.cursor || self.settled.get(at).is_some_and(|run| run.0 <= offset)
+    }
+}
+
 /// A part of the log that a subscription is to get again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replay {

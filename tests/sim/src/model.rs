@@ -156,7 +156,7 @@ impl Model {
                         continue;
                     }
                     let parked = state.parked.iter().any(|parked| parked.offset == before);
-                    let over = before < state.cursor || state.settled.binary_search(&before).is_ok();
+                    let over = state.is_over(before);
                     assert!(over && !parked, "{} ran {offset} before {before} of its key", guest.spec.name);
                 }
             }
@@ -227,7 +227,7 @@ impl Model {
             let state = &known.state;
             assert!(state.cursor <= head, "the cursor of {} is behind the head", known.name);
             assert!(state.cursor >= ran.cursor, "the cursor of {} went back", known.name);
-            let passed = (ran.cursor..state.cursor).chain(state.settled.iter().copied());
+            let passed = (ran.cursor..state.cursor).chain(state.settled.iter().flat_map(|run| run.0..run.1));
             for offset in passed {
                 let Some(event) = self.log.get(offset as usize) else { continue };
                 let over = !guest.selects(event)

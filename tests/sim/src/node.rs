@@ -215,6 +215,8 @@ impl Node {
                 );
                 self.inbox.push(Heard::Machine(Input::Fetched { sub, events, asked: offsets }));
             }
+            // Nothing here moves a subscription.
+            Action::Move { sub, .. } => self.step(Input::Stays { sub }, model, coverage),
             Action::Advance { sub, cursor } => self.engine.advance(0, self.epoch, sub, cursor),
             Action::Warn(_) => coverage.count("machine", "warnings"),
         }

@@ -129,11 +129,9 @@ fn selection(inner: &Inner, known: &KnownSubscription) -> Option<Selection> {
 
 /// Whether an offset is settled now, and so would be open again.
 fn is_open_again(state: &SubscriptionState, offset: Offset, dead: bool) -> bool {
-    let run = state.settled.partition_point(|run| run.1 <= offset);
-    let settled = offset < state.cursor || state.settled.get(run).is_some_and(|run| run.0 <= offset);
     let is_parked = state.parked.binary_search_by_key(&offset, |parked| parked.offset).is_ok();
     let is_dead = state.dead.binary_search_by_key(&offset, |letter| letter.offset).is_ok();
-    settled && !is_parked && (dead || !is_dead)
+    state.is_over(offset) && !is_parked && (dead || !is_dead)
 }
 
 /// Counts what would be delivered again, and says how far it came.
