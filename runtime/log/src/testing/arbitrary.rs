@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, Replay, ServiceName,
-    SubId, Timestamp,
+    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, Replay,
+    ServiceName, SubId, Timestamp,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
