@@ -28,6 +28,7 @@ pub(crate) struct Inbox {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few are queued at a time, and most are taken at once")]
 pub(crate) enum Heard {
     Assigned(Epoch),
     Appended(Batch),
