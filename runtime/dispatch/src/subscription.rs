@@ -6,7 +6,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use busway_types::{Offset, Ordering, Parked, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant};
+use busway_types::{
+    Offset, Ordering, Parked, Settle, SplitMix, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
+};
 use rustc_hash::FxHashSet;
 
 use crate::api::{Action, MachineOptions, PauseReason, SubStats, Warning};

@@ -16,7 +16,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use busway_types::{
-    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, Replay, ServiceName, SubId, SubscriptionState, Timestamp, mutant,
+    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, Replay, ServiceName, SubId, SubscriptionState, Timestamp,
+    mutant,
 };
 use bytes::Bytes;
 use rustc_hash::FxHashMap;

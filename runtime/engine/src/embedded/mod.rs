@@ -30,8 +30,8 @@ use std::time::Duration;
 
 use busway_log::{Durability, Fs, Log, LogError, LogOptions, SegmentInfo, Space, State, SubChange, SubState, Txn};
 use busway_types::{
-    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, Replay, ServiceName, Settlement,
-    SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
+    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, Replay, ServiceName,
+    Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
