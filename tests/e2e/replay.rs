@@ -1,7 +1,8 @@
 //! Moving a subscription back: in memory and on disk, with an end, dry, with effects that are new.
 
-use busway_gateway::api::{ApiError, Envelope, ReplayReply, ReplayRequest, TailFrom};
+use busway_gateway::api::{ApiError, DeadFilter, Envelope, ForgetRequest, ReplayReply, ReplayRequest, TailFrom};
 use busway_tests::programs;
+use busway_types::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -188,4 +189,64 @@ async fn a_new_service_starts_now_at_the_start_or_at_a_time() {
         (Some("5"), Some("2"), None)
     );
     bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_service_left_is_kept_until_it_is_forgotten() {
+    let app = App::new().with(programs::FAILING, "failing");
+    let bus = app.run_on_disk().await;
+    let admin = bus.node.admin();
+    bus.publish(vec![event("public.failing", "reject")]).await;
+    bus.idle().await;
+    let named = || ForgetRequest { subscription: "failing".to_owned() };
+    let error = admin.forget(named()).await.expect_err("it is attached");
+    assert!(error.status() == 409 && error.to_string().contains("remove the service first"), "{error}");
+    std::fs::remove_file(app.path().join("failing.wasm")).expect("removed");
+    bus.until("it is gone", |status| status.detached.len() == 1).await;
+    bus.publish(vec![event("public.failing", "meanwhile")]).await;
+    let gone = admin.forget(named()).await.expect("forgotten");
+    assert_eq!((gone.dead, gone.parked, gone.lag), (1, 0, 1));
+    assert!(bus.status().await.detached.is_empty() && bus.dead().await.is_empty());
+    assert_eq!(admin.forget(named()).await.expect_err("once").status(), 404);
+    app.put(programs::FAILING, "failing");
+    bus.until("it is back", |status| status.services.len() == 1).await;
+    bus.idle().await;
+    assert_eq!(bus.service("failing").await.handled, 0, "it is new, and starts now");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_selected_by_topic_and_time() {
+    let settings = "subscribe = [\"public.a\", \"public.b\"]\n";
+    let app = App::new().service("failing", programs::FAILING, settings);
+    let bus = app.run().await;
+    bus.publish(vec![event("public.a", "reject"), event("public.b", "reject")]).await;
+    bus.idle().await;
+    let admin = bus.node.admin();
+    let time = bus.dead().await.iter().map(|letter| letter.time_ms).max();
+    let of = |topic: &str| DeadFilter { topic: Some(topic.parse().expect("a pattern")), ..DeadFilter::default() };
+    let until = DeadFilter { until_ms: Some(Timestamp(1)), ..DeadFilter::default() };
+    let count = async |filter| admin.dead_list(filter).await.expect("listed").total;
+    assert_eq!((count(of("public.b")).await, count(of("public.*")).await, count(until).await), (1, 2, 0));
+    let late = DeadFilter { until_ms: time.map(|time| Timestamp(time.0 + 1)), ..of("public.a") };
+    assert_eq!(admin.dead_drop(late).await.expect("dropped").changed, 1);
+    assert_eq!(bus.dead().await[0].topic.as_str(), "public.b");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_starts_at_the_start_now_at_an_offset_or_at_a_time() {
+    for on_disk in [false, true] {
+        let app = App::new().with(programs::COUNT, "count");
+        let bus = if on_disk { app.run_on_disk().await } else { app.run().await };
+        bus.publish((0..3).map(|_| event("t", "early")).collect()).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        bus.publish((0..2).map(|_| event("t", "late")).collect()).await;
+        let time = tail_of(&bus, "t", 5).await[3].time_ms;
+        let at = async |from| bus.node.admin().tail_position(from).await.expect("a position");
+        assert_eq!((at(TailFrom::Start).await, at(TailFrom::Now).await, at(TailFrom::Offset(2)).await), (0, 5, 2));
+        let after = Timestamp(time.0 + 60_000);
+        assert_eq!((at(TailFrom::Time(time)).await, at(TailFrom::Time(after)).await), (3, 5));
+        bus.stop().await;
+    }
 }

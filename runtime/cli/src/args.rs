@@ -55,6 +55,7 @@ pub(crate) enum Command {
     Status(cmd::status::StatusArgs),
     Dead(cmd::dead::DeadArgs),
     Replay(cmd::replay::ReplayArgs),
+    Forget(cmd::forget::ForgetArgs),
     Kv(cmd::kv::KvArgs),
     Log(cmd::log::LogArgs),
     Bench(cmd::bench::BenchArgs),

@@ -184,8 +184,8 @@ pub trait Engine: Send + Sync {
         spec: &SubscriptionSpec,
     ) -> Result<(SubId, SubscriptionState), EngineError>;
 
-    /// The first kept offset whose event came at or after `time`; the head when there is none. An event comes when it is
-    /// published, a delayed one not before its time.
+    /// The offset of the first kept event that was published at or after `time`; the head when there is none. Events behind
+    /// it may be older: delayed ones are.
     fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError>;
 
     /// Opens a part of the log for a subscription again: what it had settled there is open, what is parked stays so, dead

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use busway_types::{Logged, Offset, Pattern, ServiceName};
 
 use crate::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvPage, KvQuery, PublishReply, PublishRequest,
-    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery, PublishReply,
+    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 
 /// The answer to a call of [`AdminBackend`].
@@ -75,6 +75,9 @@ pub trait AdminBackend: Send + Sync + 'static {
 
     /// Drops dead letters for good.
     fn dead_drop(&self, filter: DeadFilter) -> Reply<'_, DeadChanged>;
+
+    /// Releases what is kept of a subscription that no service is attached to.
+    fn forget(&self, request: ForgetRequest) -> Reply<'_, Forgotten>;
 
     /// Delivers a part of the log to one subscription again, or says what that would be.
     fn replay(&self, request: ReplayRequest) -> Reply<'_, ReplayReply>;

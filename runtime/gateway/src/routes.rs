@@ -18,8 +18,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, Health, KvPage, KvQuery, PublishRequest, PublishResponse,
-    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health, KvPage, KvQuery,
+    PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 use crate::guard::{HEALTH, guard};
 use crate::server::Admin;
@@ -37,6 +37,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/dead/{id}", get(dead_show))
         .route("/v1/dead/retry", post(dead_retry))
         .route("/v1/dead/drop", post(dead_drop))
+        .route("/v1/forget", post(forget))
         .route("/v1/replay", post(replay))
         .route("/v1/kv/{service}", get(kv_list))
         .route("/v1/shutdown", post(shutdown))
@@ -146,6 +147,14 @@ async fn dead_retry(State(admin): State<Arc<Admin>>, request: Body) -> Answer<De
 async fn dead_drop(State(admin): State<Arc<Admin>>, request: Body) -> Answer<DeadChanged> {
     let filter: DeadFilter = from_body(&admin, request).await?;
     Ok(Json(admin.backend.dead_drop(filter).await?))
+}
+
+async fn forget(State(admin): State<Arc<Admin>>, request: Body) -> Answer<Forgotten> {
+    let request: ForgetRequest = from_body(&admin, request).await?;
+    if request.subscription.is_empty() {
+        return Err(ApiError::invalid("`subscription` is missing; `busway status` lists those that are detached"));
+    }
+    Ok(Json(admin.backend.forget(request).await?))
 }
 
 async fn replay(State(admin): State<Arc<Admin>>, request: Body) -> Answer<ReplayReply> {

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use busway_gateway::api::{DeadChanged, DeadDetail, DeadFilter, DeadPage};
-use busway_types::{DeadReason, EventId, ServiceName, Timestamp};
+use busway_types::{DeadReason, EventId, Pattern, ServiceName, Timestamp};
 use clap::{Args, Subcommand};
 use owo_colors::OwoColorize;
 
@@ -54,9 +54,15 @@ struct Filter {
     /// Only those given up since then: a time (2026-01-31T09:05:00Z) or a while ago (10m)
     #[arg(long, value_parser = format::moment, value_name = "TIME")]
     since: Option<Timestamp>,
+    /// Only those given up before then
+    #[arg(long, value_parser = format::moment, value_name = "TIME")]
+    until: Option<Timestamp>,
     /// Only those of this event
     #[arg(long)]
     id: Option<EventId>,
+    /// Only those of topics that this pattern selects
+    #[arg(long, value_name = "PATTERN")]
+    topic: Option<Pattern>,
     /// At most this many
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -82,8 +88,8 @@ fn word(reason: DeadReason) -> String {
 
 impl From<Filter> for DeadFilter {
     fn from(filter: Filter) -> Self {
-        let Filter { service, reason, since, id, limit } = filter;
-        Self { service, reason, since_ms: since, id, limit }
+        let Filter { service, reason, since, until, id, topic, limit } = filter;
+        Self { service, reason, since_ms: since, until_ms: until, id, topic, limit }
     }
 }
 

@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod dead;
+pub(crate) mod forget;
 pub(crate) mod inspect;
 pub(crate) mod kv;
 pub(crate) mod log;
@@ -31,6 +32,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
         Command::Status(args) => status::run(&args, &Client::find(&node)?, output),
         Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
+        Command::Forget(args) => forget::run(args, &Client::find(&node)?, output),
         Command::Replay(args) => replay::run(args, &Client::find(&node)?, output),
         Command::Kv(args) => kv::run(args, &Client::find(&node)?, output),
         Command::Log(args) => log::run(&args, output),

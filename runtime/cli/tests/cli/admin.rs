@@ -149,6 +149,22 @@ fn dropping_everything_has_to_be_said() {
 }
 
 #[test]
+fn forgetting_says_what_was_let_go() {
+    let node = Rote::answering(&[(200, r#"{"subscription":"stock","parked":1,"dead":2,"lag":30}"#)]);
+    let run = node.busway(&["forget", "stock"], b"");
+    assert_eq!(run.stdout, "stock is forgotten: it was 30 events behind, with 1 waiting event and 2 dead letters\n");
+    assert!(node.asked()[0].ends_with(r#"{"subscription":"stock"}"#), "{}", node.asked()[0]);
+}
+
+#[test]
+fn dead_letters_are_selected_by_topic_and_time() {
+    let node = Rote::answering(&[(200, r#"{"changed":1}"#)]);
+    let run = node.busway(&["dead", "retry", "--topic", "shop.>", "--until", "2000-02-29"], b"");
+    assert_eq!(run.stdout, "1 dead letter given back\n");
+    assert!(node.asked()[0].ends_with(r#"{"until_ms":951782400000,"topic":"shop.>"}"#), "{}", node.asked()[0]);
+}
+
+#[test]
 fn a_replay_says_what_is_delivered_again_and_what_is_not() {
     let reply = |moved| {
         format!(

@@ -6,33 +6,23 @@
 use std::sync::Arc;
 
 use busway_log::SubChange;
-use busway_types::{Event, Offset, Replay, StartAt, SubId, SubscriptionSpec, Timestamp};
+use busway_types::{Offset, Replay, StartAt, SubId, SubscriptionSpec, Timestamp};
 
-use super::Embedded;
 use super::core::Core;
-use crate::{Engine, EngineError, ReadRequest, Replayed};
-
-/// When an event came into the log, as far as it says: a delayed one not before its time.
-fn arrived(event: &Event) -> Timestamp {
-    event.not_before.map_or(event.time, |at| at.max(event.time))
-}
+use super::{Embedded, render};
+use crate::{EngineError, ReadRequest, Replayed};
 
 impl Embedded {
-    /// A binary search over what is kept.
+    /// The first kept event that was published at or after `time`; the end when there is none.
     pub(super) fn find_time(&self, time: Timestamp) -> Result<Offset, EngineError> {
-        let (mut low, mut high) = {
-            let core = self.shared.lock();
-            (self.oldest(&core), core.state.next_offset)
-        };
-        while low < high {
-            let middle = low + (high - low) / 2;
-            let request = ReadRequest { from: middle, patterns: Arc::from([]), max_events: 1, max_bytes: 1 };
-            match self.read(0, &request)?.events.first() {
-                Some(logged) if arrived(&logged.event) < time => low = logged.offset + 1,
-                _ => high = middle,
-            }
+        if let Some(log) = &self.shared.log {
+            return log.offset_at(time).map_err(|error| EngineError::Refused(render(&error)));
         }
-        Ok(low)
+        let core = self.shared.lock();
+        let request = ReadRequest { from: 0, patterns: Arc::from([]), max_events: usize::MAX, max_bytes: usize::MAX };
+        let kept = core.recent.read(&request, core.state.next_offset).events;
+        let found = kept.iter().find(|logged| logged.event.time >= time).map(|logged| logged.offset);
+        Ok(found.unwrap_or(core.state.next_offset))
     }
 
     /// Where a subscription begins if it is new; none for the next event.

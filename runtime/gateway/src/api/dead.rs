@@ -1,6 +1,6 @@
 //! Dead letters.
 
-use busway_types::{Attempt, DeadReason, EventId, Offset, ServiceName, Timestamp, Topic};
+use busway_types::{Attempt, DeadLetter, DeadReason, Event, EventId, Offset, Pattern, ServiceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::Envelope;
@@ -19,9 +19,15 @@ pub struct DeadFilter {
     /// Given up at or after this time, in milliseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<Timestamp>,
+    /// Given up before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<Timestamp>,
     /// Of this event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<EventId>,
+    /// Of an event whose topic this pattern selects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<Pattern>,
     /// At most this many, oldest first. A list stops at 1,000 when nothing is said; a retry or drop takes all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
@@ -33,16 +39,17 @@ impl DeadFilter {
 
     /// Whether nothing is given, so that everything is meant.
     pub fn is_everything(&self) -> bool {
-        let Self { service, reason, since_ms, id, limit } = self;
-        service.is_none() && reason.is_none() && since_ms.is_none() && id.is_none() && limit.is_none()
+        *self == Self::default()
     }
 
     /// Whether a letter is meant; `limit` is for the caller to count.
-    pub fn selects(&self, service: &ServiceName, reason: DeadReason, time: Timestamp, id: Option<EventId>) -> bool {
+    pub fn selects(&self, service: &ServiceName, letter: &DeadLetter, event: Option<&Event>) -> bool {
         self.service.as_ref().is_none_or(|s| s == service)
-            && self.reason.is_none_or(|r| r == reason)
-            && self.since_ms.is_none_or(|t| time >= t)
-            && self.id.is_none_or(|wanted| id == Some(wanted))
+            && self.reason.is_none_or(|reason| letter.reason == reason)
+            && self.since_ms.is_none_or(|time| letter.time >= time)
+            && self.until_ms.is_none_or(|time| letter.time < time)
+            && self.id.is_none_or(|id| event.is_some_and(|event| event.id == id))
+            && self.topic.as_ref().is_none_or(|topic| event.is_some_and(|event| topic.matches(&event.topic)))
     }
 }
 
@@ -108,16 +115,32 @@ pub struct DeadChanged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use busway_types::{Draft, Limits};
+
+    fn letter(time: u64) -> DeadLetter {
+        DeadLetter { offset: 0, reason: DeadReason::Trapped, time: Timestamp(time), attempts: Vec::new() }
+    }
 
     #[test]
     fn a_filter_selects_what_fits_all_that_is_given() {
         let stock: ServiceName = "stock".parse().expect("a name");
-        let id = EventId::from_u128(7);
-        let given = DeadFilter { service: Some(stock.clone()), since_ms: Some(Timestamp(10)), ..DeadFilter::default() };
-        assert!(given.selects(&stock, DeadReason::Trapped, Timestamp(10), Some(id)));
-        assert!(!given.selects(&stock, DeadReason::Trapped, Timestamp(9), Some(id)));
-        let by_id = DeadFilter { id: Some(id), ..DeadFilter::default() };
-        assert!(!by_id.selects(&stock, DeadReason::Trapped, Timestamp(10), None));
+        let draft = Draft::new("shop.orders".parse().expect("a topic"), bytes::Bytes::new());
+        let event = draft.admit(EventId::from_u128(7), Timestamp(0), &Limits::default()).expect("an event");
+        let given = DeadFilter {
+            service: Some(stock.clone()),
+            since_ms: Some(Timestamp(10)),
+            until_ms: Some(Timestamp(20)),
+            topic: Some("shop.*".parse().expect("a pattern")),
+            ..DeadFilter::default()
+        };
+        assert!(given.selects(&stock, &letter(10), Some(&event)));
+        assert!(!given.selects(&stock, &letter(9), Some(&event)));
+        assert!(!given.selects(&stock, &letter(20), Some(&event)));
+        assert!(!given.selects(&stock, &letter(10), None), "of an event that is gone the topic is not known");
+        let other = DeadFilter { topic: Some("mail".parse().expect("a pattern")), ..DeadFilter::default() };
+        assert!(!other.selects(&stock, &letter(10), Some(&event)));
+        let by_id = DeadFilter { id: Some(EventId::from_u128(8)), ..DeadFilter::default() };
+        assert!(!by_id.selects(&stock, &letter(10), Some(&event)));
         assert!(DeadFilter::default().is_everything() && !by_id.is_everything());
     }
 }

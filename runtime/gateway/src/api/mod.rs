@@ -14,7 +14,7 @@ mod time;
 pub use dead::{DeadChanged, DeadDetail, DeadEntry, DeadFilter, DeadPage};
 pub use event::{Envelope, HeaderField, Payload, PublishReply, PublishRequest, PublishResponse, TailFrom, TailLine};
 pub use problem::{ApiError, Problem};
-pub use replay::{ReplayReply, ReplayRequest};
+pub use replay::{ForgetRequest, Forgotten, ReplayReply, ReplayRequest};
 pub use status::{
     BusStatus, DetachedSubscription, Health, KvEntry, KvPage, KvQuery, NodeStatus, RefusedFile, ServiceInfo,
     ServiceState, ServiceStatus, ShutdownRequest, StatusReport, SubscriptionStatus,

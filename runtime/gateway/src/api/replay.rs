@@ -1,9 +1,30 @@
-//! Delivering a part of the log again.
+//! Moving a subscription back, and letting go of one.
 
 use busway_types::{Offset, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::TailFrom;
+
+/// The body of `POST /v1/forget`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ForgetRequest {
+    /// The detached subscription.
+    pub subscription: String,
+}
+
+/// The answer to `POST /v1/forget`: what was let go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    /// The subscription.
+    pub subscription: String,
+    /// Events that waited for another attempt.
+    pub parked: usize,
+    /// Dead letters.
+    pub dead: usize,
+    /// Offsets between its cursor and the head of the log.
+    pub lag: u64,
+}
 
 /// The body of `POST /v1/replay`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use busway_gateway::api::{
-    ApiError, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvPage, KvQuery, NodeStatus, PublishReply,
-    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ApiError, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery,
+    NodeStatus, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport,
+    TailFrom,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Limits, Logged, Offset, ServiceName, Timestamp};
@@ -133,6 +134,10 @@ impl AdminBackend for Fake {
 
     fn dead_drop(&self, _: DeadFilter) -> Reply<'_, DeadChanged> {
         Box::pin(async { Ok(DeadChanged { changed: 0 }) })
+    }
+
+    fn forget(&self, _: ForgetRequest) -> Reply<'_, Forgotten> {
+        Box::pin(async { nothing() })
     }
 
     fn replay(&self, _: ReplayRequest) -> Reply<'_, ReplayReply> {

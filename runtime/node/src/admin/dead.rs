@@ -33,8 +33,8 @@ fn find(inner: &Inner, filter: &DeadFilter) -> Result<Vec<Found>, ApiError> {
         let mut events: BTreeMap<Offset, Logged> = events.into_iter().map(|logged| (logged.offset, logged)).collect();
         for letter in dead {
             let logged = events.remove(&letter.offset);
-            let id = logged.as_ref().map(|logged| logged.event.id);
-            if filter.selects(&known.service, letter.reason, letter.time, id) {
+            let event = logged.as_ref().map(|logged| &*logged.event);
+            if filter.selects(&known.service, &letter, event) {
                 let known = KnownSubscription { state: busway_types::SubscriptionState::default(), ..known.clone() };
                 found.push(Found { known, letter, logged });
             }

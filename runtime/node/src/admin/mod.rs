@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use busway_engine::{KvSelect, ReadRequest};
 use busway_gateway::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, KvEntry, KvPage, KvQuery, PublishReply, PublishRequest,
-    ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvEntry, KvPage, KvQuery,
+    PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Topic};
@@ -179,6 +179,13 @@ impl AdminBackend for Admin {
             self.check_running()?;
             filter.service.as_ref().map_or(Ok(()), |service| self.check_known(service))?;
             dead::change(&self.inner, &filter, dead::Change::Drop).await
+        })
+    }
+
+    fn forget(&self, request: ForgetRequest) -> Reply<'_, Forgotten> {
+        Box::pin(async move {
+            self.check_running()?;
+            replay::forget(&self.inner, request).await
         })
     }
 

@@ -1,10 +1,10 @@
-//! `replay`: delivers a part of the log again.
+//! `replay`: delivers a part of the log again. `forget`: lets go of what a service left.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use busway_engine::{EngineStatus, KnownSubscription, ReadRequest};
-use busway_gateway::api::{ApiError, ReplayReply, ReplayRequest, TailFrom};
+use busway_gateway::api::{ApiError, ForgetRequest, Forgotten, ReplayReply, ReplayRequest, TailFrom};
 use busway_types::{Event, Offset, Pattern, Replay, ServiceName, SubscriptionState};
 use tokio::sync::oneshot;
 
@@ -58,6 +58,22 @@ pub(super) async fn replay(inner: &Arc<Inner>, request: ReplayRequest) -> Result
         inner.engine.flush().await.map_err(super::failed)?;
     }
     Ok(reply)
+}
+
+pub(super) async fn forget(inner: &Inner, request: ForgetRequest) -> Result<Forgotten, ApiError> {
+    let name = request.subscription;
+    let known = inner.engine.subscriptions().into_iter().find(|known| known.name == name).ok_or_else(|| {
+        ApiError::not_found(format!(
+            "no subscription `{name}` is known here; `busway status` lists those that are detached"
+        ))
+    })?;
+    if known.detached_since.is_none() || !inner.engine.forget(&name).map_err(super::failed)? {
+        let detail = format!("a service is attached to `{name}`; remove the service first, then forget what it left");
+        return Err(ApiError::Conflict { detail });
+    }
+    inner.engine.flush().await.map_err(super::failed)?;
+    let lag = inner.engine.status().head.saturating_sub(known.state.cursor);
+    Ok(Forgotten { subscription: name, parked: known.state.parked.len(), dead: known.state.dead.len(), lag })
 }
 
 async fn ask(inner: &Inner, sub: busway_types::SubId, replay: Replay) -> Result<(Replay, u32), ApiError> {
