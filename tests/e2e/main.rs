@@ -14,3 +14,4 @@ mod replay;
 mod semantics;
 mod starting;
 mod tidy;
+mod trace;

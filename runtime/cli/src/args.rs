@@ -52,6 +52,7 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     Publish(cmd::publish::PublishArgs),
     Tail(cmd::tail::TailArgs),
+    Trace(cmd::trace::TraceArgs),
     Status(cmd::status::StatusArgs),
     Dead(cmd::dead::DeadArgs),
     Replay(cmd::replay::ReplayArgs),

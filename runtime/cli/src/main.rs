@@ -14,6 +14,7 @@ mod format;
 mod logging;
 mod output;
 mod table;
+mod tree;
 
 use std::process::ExitCode;
 

@@ -72,6 +72,16 @@ impl Output {
     }
 }
 
+/// Whether a person reads stdout in a terminal that shows more than ASCII.
+pub(crate) fn draws_boxes() -> bool {
+    let utf8 = |name: &str| {
+        let value = std::env::var(name).ok().filter(|value| !value.is_empty())?.to_ascii_lowercase();
+        Some(value.contains("utf-8") || value.contains("utf8"))
+    };
+    let locale = utf8("LC_ALL").or_else(|| utf8("LC_CTYPE")).or_else(|| utf8("LANG")).unwrap_or_default();
+    io::stdout().is_terminal() && locale
+}
+
 /// A remark to whoever sits in front of it. Nobody can be told when even stderr is closed.
 pub(crate) fn note(text: impl AsRef<str>) {
     drop(writeln!(anstream::stderr(), "{}", text.as_ref()));

@@ -22,13 +22,15 @@
 //!
 //! An engine MUST NOT decide about redelivery, order or dead letters: the dispatcher does, the same for every engine.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use busway_types::{
-    Batch, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Pattern, Receipt, Replay, ServiceName,
-    Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+    Batch, DeadLetter, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Parked, Pattern, Receipt, Replay,
+    ServiceName, Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
 };
 use bytes::Bytes;
 
@@ -160,6 +162,45 @@ pub struct Replayed {
     pub state: SubscriptionState,
 }
 
+/// What became of an event in a subscription, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Handled.
+    Acked,
+    /// Not handled, because it had expired.
+    Expired,
+    /// Put aside for another attempt, or behind an earlier event of its key.
+    Parked(Parked),
+    /// Given up.
+    Dead(DeadLetter),
+    /// A dead letter that went back.
+    Revived,
+    /// A dead letter that was dropped.
+    Dropped,
+}
+
+/// One step in the life of an event in a subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handled {
+    /// The event.
+    pub offset: Offset,
+    /// The subscription.
+    pub sub: SubId,
+    /// When it was settled so.
+    pub time: Option<Timestamp>,
+    /// What became of it.
+    pub what: Handling,
+}
+
+/// What became of some events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handlings {
+    /// In the order in which it happened.
+    pub steps: Vec<Handled>,
+    /// Whether that is all; not when it took too long.
+    pub complete: bool,
+}
+
 /// A queue engine.
 pub trait Engine: Send + Sync {
     /// What it can do.
@@ -248,6 +289,18 @@ pub trait Engine: Send + Sync {
     /// Finds an event by id among the kept ones. Slow; for people.
     fn find(&self, id: EventId) -> Result<Option<Logged>, EngineError>;
 
+    /// The first event at or behind `from` that one of `causes` caused. Slow; for people.
+    fn caused(&self, partition: Partition, causes: &[EventId], from: Offset) -> Result<Option<Logged>, EngineError>;
+
+    /// What became of these events in all subscriptions, as far as it is found `within` a time; none when the engine keeps
+    /// no record of it. Slow; for people.
+    fn handled(
+        &self,
+        partition: Partition,
+        offsets: &BTreeSet<Offset>,
+        within: Duration,
+    ) -> Result<Option<Handlings>, EngineError>;
+
     /// Figures for `status`.
     fn status(&self) -> EngineStatus;
 
@@ -266,6 +319,8 @@ pub struct KnownSubscription {
     pub service: ServiceName,
     /// Since when no service is attached to it; none while one is.
     pub detached_since: Option<Timestamp>,
+    /// The oldest offset that was ever for it: where it began, or what it was moved back to.
+    pub began: Offset,
     /// What is durable of it.
     pub state: SubscriptionState,
 }

@@ -212,6 +212,7 @@ pub fn run(fixture: &dyn Fixture) {
     subscriptions::tells_how_much_room_there_is(fixture);
     moves::delivers_a_part_again(fixture);
     moves::starts_at_a_time(fixture);
+    moves::tells_a_journey(fixture);
     effects::commits_acknowledgement_publications_and_writes_together(fixture);
     effects::leaves_out_what_read_something_old(fixture);
     effects::leaves_out_what_read_a_sum_over_something_old(fixture);

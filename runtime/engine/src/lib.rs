@@ -9,8 +9,8 @@ pub mod conformance;
 mod embedded;
 
 pub use api::{
-    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, KvEntries, KvSelect, Partition,
-    ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
+    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
+    KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
 };
 pub use busway_log::{Durability, Fs, RealFs};
 pub use embedded::{Embedded, Storage};

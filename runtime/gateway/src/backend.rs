@@ -8,7 +8,8 @@ use busway_types::{Logged, Offset, Pattern, ServiceName};
 
 use crate::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery, PublishReply,
-    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom, Trace,
+    TraceQuery,
 };
 
 /// The answer to a call of [`AdminBackend`].
@@ -75,6 +76,9 @@ pub trait AdminBackend: Send + Sync + 'static {
 
     /// Drops dead letters for good.
     fn dead_drop(&self, filter: DeadFilter) -> Reply<'_, DeadChanged>;
+
+    /// The journey of an event; not found when the event is not kept.
+    fn trace(&self, id: busway_types::EventId, query: TraceQuery) -> Reply<'_, Trace>;
 
     /// Releases what is kept of a subscription that no service is attached to.
     fn forget(&self, request: ForgetRequest) -> Reply<'_, Forgotten>;

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health, KvPage, KvQuery,
     PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    Trace, TraceQuery,
 };
 use crate::guard::{HEALTH, guard};
 use crate::server::Admin;
@@ -37,6 +38,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/dead/{id}", get(dead_show))
         .route("/v1/dead/retry", post(dead_retry))
         .route("/v1/dead/drop", post(dead_drop))
+        .route("/v1/trace/{id}", get(trace))
         .route("/v1/forget", post(forget))
         .route("/v1/replay", post(replay))
         .route("/v1/kv/{service}", get(kv_list))
@@ -147,6 +149,15 @@ async fn dead_retry(State(admin): State<Arc<Admin>>, request: Body) -> Answer<De
 async fn dead_drop(State(admin): State<Arc<Admin>>, request: Body) -> Answer<DeadChanged> {
     let filter: DeadFilter = from_body(&admin, request).await?;
     Ok(Json(admin.backend.dead_drop(filter).await?))
+}
+
+async fn trace(
+    State(admin): State<Arc<Admin>>,
+    id: Result<Path<String>, PathRejection>,
+    query: Result<Query<TraceQuery>, QueryRejection>,
+) -> Answer<Trace> {
+    let id: EventId = from_path(id)?.parse().map_err(|e| ApiError::invalid(format!("{e}")))?;
+    Ok(Json(admin.backend.trace(id, from_query(query)?).await?))
 }
 
 async fn forget(State(admin): State<Arc<Admin>>, request: Body) -> Answer<Forgotten> {

@@ -28,6 +28,7 @@ mod error;
 mod folder;
 mod frame;
 mod fs;
+mod history;
 mod index;
 mod log;
 mod options;

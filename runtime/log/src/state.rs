@@ -249,7 +249,7 @@ impl State {
 
 impl Progress {
     fn settle(&mut self, record: &SettleRecord) {
-        let SettleRecord { sub: _, cursor, acked, parked, dead, revived, dropped } = record;
+        let SettleRecord { sub: _, cursor, acked, parked, dead, revived, dropped, time: _, expired: _ } = record;
         // The cursor first: what it passes need not be noted one by one.
         self.cursor = self.cursor.max(*cursor);
         for offset in acked {

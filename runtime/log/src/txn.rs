@@ -63,6 +63,10 @@ pub struct SettleRecord {
     pub revived: Vec<Offset>,
     /// Dead letters dropped for good.
     pub dropped: Vec<Offset>,
+    /// When it was settled, for people; none where only a cursor is noted.
+    pub time: Option<Timestamp>,
+    /// Those of `acked` that had expired instead of being handled, for people. Only with a time.
+    pub expired: Vec<Offset>,
 }
 
 impl SettleRecord {
@@ -72,13 +76,14 @@ impl SettleRecord {
     /// A settlement of this subscription with nothing in it.
     pub fn of(sub: SubId) -> Self {
         let (acked, revived, dropped) = (Vec::new(), Vec::new(), Vec::new());
-        Self { sub, cursor: 0, acked, parked: Vec::new(), dead: Vec::new(), revived, dropped }
+        let (time, expired) = (None, Vec::new());
+        Self { sub, cursor: 0, acked, parked: Vec::new(), dead: Vec::new(), revived, dropped, time, expired }
     }
 
     fn cost(&self) -> usize {
         let attempts = self.parked.iter().map(|p| &p.attempts).chain(self.dead.iter().map(|d| &d.attempts));
         let errors: usize = attempts.flatten().map(|a| a.error.len() + 32).sum();
-        8 * (self.acked.len() + self.revived.len() + self.dropped.len())
+        8 * (self.acked.len() + self.revived.len() + self.dropped.len() + self.expired.len())
             + 64 * (self.parked.len() + self.dead.len())
             + errors
     }

@@ -13,6 +13,7 @@ pub(crate) mod replay;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tail;
+pub(crate) mod trace;
 
 use anyhow::Result;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Inspect(args) => inspect::run(&args, output),
         Command::Publish(args) => publish::run(args, &Client::find(&node)?, output),
         Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
+        Command::Trace(args) => trace::run(&args, &Client::find(&node)?, output),
         Command::Status(args) => status::run(&args, &Client::find(&node)?, output),
         Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
         Command::Forget(args) => forget::run(args, &Client::find(&node)?, output),

@@ -149,6 +149,44 @@ fn dropping_everything_has_to_be_said() {
 }
 
 #[test]
+fn a_journey_is_drawn_from_the_first_cause_to_the_last_effect() {
+    let other = "909ced67-0b39-8970-91ee-23587a2f3a9e";
+    let attempt = r#"{"time":1000,"error":"busy\nline"}"#;
+    let stock = format!(
+        r#"{{"subscription":"stock","service":"stock","outcome":"acked","time_ms":2000,"attempts":2,"errors":[{attempt}],"handled":1}}"#
+    );
+    let audit = r#"{"subscription":"audit","service":"audit","outcome":"pending","handled":1}"#;
+    let mail = format!(
+        r#"{{"subscription":"mail","service":"mail","outcome":"dead","time_ms":3000,"attempts":1,"errors":[{attempt}],"reason":"rejected","handled":0}}"#
+    );
+    let first = format!(
+        r#"{{"offset":4,"id":"{ID}","topic":"shop.orders","key":"o-17","time_ms":0,"deliveries":[{stock},{audit}]}}"#
+    );
+    let second = format!(
+        r#"{{"offset":5,"id":"{other}","topic":"shop.stock","time_ms":2000,"source":"stock","cause":"{ID}","deliveries":[{mail}]}}"#
+    );
+    let trace = format!(
+        r#"{{"id":"{other}","events":[{first},{second}],"cause_gone":false,"more":true,"recorded":true,"complete":true}}"#
+    );
+    let node = Rote::answering(&[(200, &trace)]);
+    let run = node.busway(&["trace", other], b"");
+    assert_eq!(
+        run.stdout,
+        format!(
+            "shop.orders {ID} key o-17 1970-01-01T00:00:00.000Z from outside\n\
+             |- stock acked, 2 attempts 1970-01-01T00:00:02.000Z\n\
+             |  |- attempt 1 failed 1970-01-01T00:00:01.000Z: busy\\nline\n\
+             |  `- shop.stock {other} 1970-01-01T00:00:02.000Z by stock (this one)\n\
+             |     `- mail dead (rejected), 1 attempt 1970-01-01T00:00:03.000Z\n\
+             |        `- attempt 1 failed 1970-01-01T00:00:01.000Z: busy\\nline\n\
+             `- audit pending, handled 1 time\n"
+        )
+    );
+    assert_eq!(run.stderr, "warning: 2 events are shown; there may be more\n");
+    assert!(node.asked()[0].starts_with(&format!("GET /v1/trace/{other}?limit=1000 ")), "{}", node.asked()[0]);
+}
+
+#[test]
 fn forgetting_says_what_was_let_go() {
     let node = Rote::answering(&[(200, r#"{"subscription":"stock","parked":1,"dead":2,"lag":30}"#)]);
     let run = node.busway(&["forget", "stock"], b"");

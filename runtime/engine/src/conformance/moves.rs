@@ -1,11 +1,12 @@
-//! Conformance: where a subscription begins, and delivering a part of the log again.
+//! Conformance: where a subscription begins, delivering a part of the log again, and what became of events.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use busway_types::{DeadReason, Event, Replay, Settle, StartAt, Timestamp, Verdict};
+use busway_types::{DeadReason, Effects, Event, EventId, Origin, Replay, Settle, StartAt, Timestamp, Verdict};
 
-use super::{Bench, Fixture, NOW, event, events, parked, settle};
-use crate::EngineError;
+use super::{Bench, Fixture, NOW, ack, acked, event, events, parked, settle};
+use crate::{EngineError, Handling};
 
 pub(super) fn delivers_a_part_again(fixture: &dyn Fixture) {
     let bench = Bench::new(fixture.fresh());
@@ -55,5 +56,33 @@ pub(super) fn starts_at_a_time(fixture: &dyn Fixture) {
     assert_eq!([0, 20, 21, 31].map(offset_at), [0, 2, 4, 5]);
     assert_eq!(bench.subscribe("s", StartAt::Time(at(20))).1.cursor, 2);
     assert_eq!(bench.subscribe("later", StartAt::Time(at(99))).1.cursor, 5);
+    bench.close();
+}
+
+pub(super) fn tells_a_journey(fixture: &dyn Fixture) {
+    let bench = Bench::new(fixture.fresh());
+    let sent = events(3);
+    bench.publish(sent.clone());
+    let (sub, _) = bench.subscribe("s", StartAt::Start);
+    let mut caused = event(70, b"an effect");
+    caused.causality = Origin { cause: Some(sent[1].id), ..Origin::default() }.into();
+    let effects = Effects { publishes: vec![Arc::new(caused)], ..Effects::default() };
+    bench.settle(sub, 0, vec![parked(1, &sent[1]), settle(2, Verdict::Expired)]);
+    bench.settle(sub, 3, vec![ack(1, effects), acked(0)]);
+    let find = |from| bench.engine.caused(0, &[sent[0].id, sent[1].id], from).expect("looked for");
+    assert_eq!(find(0).map(|logged| (logged.offset, logged.event.id)), Some((3, EventId::from_u128(70))));
+    assert_eq!(find(4), None);
+    bench.runtime.block_on(bench.engine.flush()).expect("flushed");
+    let within = Duration::from_mins(1);
+    let handled = bench.engine.handled(0, &[1, 2].into(), within).expect("looked for");
+    assert_eq!(handled.is_some(), bench.engine.capabilities().replay, "who keeps the log keeps what was settled");
+    if let Some(handlings) = handled {
+        let steps = handlings.steps.iter().map(|step| {
+            assert_eq!((step.sub, step.time), (sub, Some(NOW)));
+            (step.offset, matches!(step.what, Handling::Parked(_)), step.what == Handling::Expired)
+        });
+        assert_eq!(steps.collect::<Vec<_>>(), [(2, false, true), (1, true, false), (1, false, false)]);
+        assert!(handlings.complete);
+    }
     bench.close();
 }

@@ -217,7 +217,8 @@ impl Core {
     ) -> (Sequenced, Vec<Offset>) {
         let Settlement { token: _, sub, cursor, settles } = settlement;
         let mut txn = self.blank();
-        let mut record = SettleRecord { cursor, acked: Vec::with_capacity(settles.len()), ..SettleRecord::of(sub) };
+        let acked = Vec::with_capacity(settles.len());
+        let mut record = SettleRecord { cursor, acked, time: Some(now), ..SettleRecord::of(sub) };
         let mut guard = ConflictGuard::default();
         let mut ids = NewIds::default();
         for settle in settles {
@@ -249,7 +250,10 @@ impl Core {
                         }
                     }
                 }
-                Verdict::Expired => record.acked.push(offset),
+                Verdict::Expired => {
+                    record.acked.push(offset);
+                    record.expired.push(offset);
+                }
                 Verdict::Parked(parked) => record.parked.push(Parked { offset, ..parked }),
                 Verdict::Dead { reason, time, attempts } => {
                     record.dead.push(DeadLetter { offset, reason, time, attempts });

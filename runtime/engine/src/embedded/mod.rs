@@ -13,6 +13,7 @@
 
 mod core;
 mod dedup;
+mod journey;
 mod kept;
 mod kv;
 mod moves;
@@ -23,6 +24,7 @@ mod stepped;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -38,8 +40,8 @@ use tokio::sync::oneshot;
 
 use self::core::{Core, Sequenced};
 use crate::{
-    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, KnownSubscription, KvEntries, KvSelect, Partition,
-    ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
+    Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handlings, KnownSubscription, KvEntries, KvSelect,
+    Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
 };
 
 /// How long the position of a subscription without a service is kept.
@@ -570,6 +572,7 @@ impl Engine for Embedded {
             name: sub.name.clone(),
             service: sub.service.clone(),
             detached_since: sub.detached_since,
+            began: sub.began,
             state: sub.snapshot(),
         });
         known.collect()
@@ -643,6 +646,21 @@ impl Engine for Embedded {
             Some(log) => log.find(id).map_err(|error| EngineError::Refused(render(&error))),
             None => Ok(None),
         }
+    }
+
+    fn caused(&self, partition: Partition, causes: &[EventId], from: Offset) -> Result<Option<Logged>, EngineError> {
+        self.shared.check(partition, self.shared.epoch)?;
+        self.find_caused(causes, from)
+    }
+
+    fn handled(
+        &self,
+        partition: Partition,
+        offsets: &BTreeSet<Offset>,
+        within: Duration,
+    ) -> Result<Option<Handlings>, EngineError> {
+        self.shared.check(partition, self.shared.epoch)?;
+        self.find_handled(offsets, within)
     }
 
     fn status(&self) -> EngineStatus {

@@ -10,6 +10,7 @@ mod problem;
 mod replay;
 mod status;
 mod time;
+mod trace;
 
 pub use dead::{DeadChanged, DeadDetail, DeadEntry, DeadFilter, DeadPage};
 pub use event::{Envelope, HeaderField, Payload, PublishReply, PublishRequest, PublishResponse, TailFrom, TailLine};
@@ -20,3 +21,4 @@ pub use status::{
     ServiceState, ServiceStatus, ShutdownRequest, StatusReport, SubscriptionStatus,
 };
 pub use time::parse_rfc3339;
+pub use trace::{Trace, TraceDelivery, TraceEvent, TraceOutcome, TraceQuery};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use busway_gateway::api::{
     ApiError, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery,
     NodeStatus, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport,
-    TailFrom,
+    TailFrom, Trace, TraceQuery,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Limits, Logged, Offset, ServiceName, Timestamp};
@@ -134,6 +134,10 @@ impl AdminBackend for Fake {
 
     fn dead_drop(&self, _: DeadFilter) -> Reply<'_, DeadChanged> {
         Box::pin(async { Ok(DeadChanged { changed: 0 }) })
+    }
+
+    fn trace(&self, _: EventId, _: TraceQuery) -> Reply<'_, Trace> {
+        Box::pin(async { nothing() })
     }
 
     fn forget(&self, _: ForgetRequest) -> Reply<'_, Forgotten> {

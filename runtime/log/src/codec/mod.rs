@@ -12,7 +12,7 @@ mod txn;
 pub(crate) use event::{EventReader, Peek, TopicCache, put_event, take_event};
 pub(crate) use ids::{put_id, take_id};
 pub(crate) use parts::{put_dead, put_parked, put_run, put_time, take_dead, take_parked, take_run, take_time};
-pub(crate) use txn::{decode_txn, encode_txn, events_in};
+pub(crate) use txn::{decode_txn, encode_txn, events_in, settlement_in};
 
 use crate::wire::{Malformed, Reader, begin_length, end_length};
 
@@ -35,6 +35,8 @@ pub(crate) mod tag {
     pub(crate) const FIRED: u8 = 5;
     pub(crate) const SUBS: u8 = 6;
     pub(crate) const IDS: u8 = 7;
+    /// Of the settlement in front of it.
+    pub(crate) const SETTLED_AT: u8 = 8;
     pub(crate) const COUNTERS: u8 = 16;
     pub(crate) const SUB: u8 = 17;
     pub(crate) const SETTLED: u8 = 18;

@@ -28,6 +28,12 @@ pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
         let start = begin_section(out, tag::SETTLEMENT);
         put_settlement(out, settlement);
         end_section(out, start);
+        if let Some(time) = settlement.time {
+            let start = begin_section(out, tag::SETTLED_AT);
+            put_time(out, time);
+            put_offsets(out, &settlement.expired);
+            end_section(out, start);
+        }
     }
     if !kv.is_empty() {
         let start = begin_section(out, tag::KV);
@@ -71,8 +77,22 @@ pub(crate) fn events_in(body: &[u8]) -> Result<Option<(Offset, Offset)>, Malform
     while let Some((tag, content)) = next_section(&mut body)? {
         match tag {
             tag::EVENTS => found = Some(EventReader::new(content)?.range()),
-            tag::SETTLEMENT..=tag::IDS => {}
+            tag::SETTLEMENT..=tag::SETTLED_AT => {}
             other => return Err(Malformed::Unknown("section", u64::from(other))),
+        }
+    }
+    Ok(found)
+}
+
+/// The settlement in a transaction's body (without its kind). Looks at the content of no other section.
+pub(crate) fn settlement_in(body: &[u8]) -> Result<Option<SettleRecord>, Malformed> {
+    let mut body = Reader::new(body);
+    let mut found = None;
+    while let Some((tag, mut content)) = next_section(&mut body)? {
+        match tag {
+            tag::SETTLEMENT => found = Some(take_settlement(&mut content)?),
+            tag::SETTLED_AT => take_settled_at(&mut content, &mut found)?,
+            _ => {}
         }
     }
     Ok(found)
@@ -93,6 +113,7 @@ pub(crate) fn decode_txn(body: &[u8], seq: u64, next_offset: Offset) -> Result<T
                 }
             }
             tag::SETTLEMENT => txn.settlement = Some(take_settlement(&mut content)?),
+            tag::SETTLED_AT => take_settled_at(&mut content, &mut txn.settlement)?,
             tag::KV => take_kv(&mut content, &mut txn.kv)?,
             tag::DELAYED => {
                 while !content.is_empty() {
@@ -147,7 +168,7 @@ fn take_offsets(r: &mut Reader<'_>) -> Result<Vec<Offset>, Malformed> {
 }
 
 fn put_settlement(out: &mut Vec<u8>, settlement: &SettleRecord) {
-    let SettleRecord { sub, cursor, acked, parked, dead, revived, dropped } = settlement;
+    let SettleRecord { sub, cursor, acked, parked, dead, revived, dropped, time: _, expired: _ } = settlement;
     put_u64(out, u64::from(sub.0));
     put_u64(out, *cursor);
     put_offsets(out, acked);
@@ -177,7 +198,13 @@ fn take_settlement(r: &mut Reader<'_>) -> Result<SettleRecord, Malformed> {
     if !r.is_empty() {
         return Err(Malformed::Invalid("a settlement is longer than its parts"));
     }
-    Ok(SettleRecord { sub, cursor, acked, parked, dead, revived, dropped })
+    Ok(SettleRecord { sub, cursor, acked, parked, dead, revived, dropped, time: None, expired: Vec::new() })
+}
+
+fn take_settled_at(r: &mut Reader<'_>, settlement: &mut Option<SettleRecord>) -> Result<(), Malformed> {
+    let settlement = settlement.as_mut().ok_or(Malformed::Invalid("a time stands in front of its settlement"))?;
+    (settlement.time, settlement.expired) = (Some(take_time(r)?), take_offsets(r)?);
+    Ok(())
 }
 
 const KV_SET: u8 = 0;
@@ -302,12 +329,14 @@ mod tests {
             prop_assert_eq!(decode_txn(&body[1..], txn.seq, txn.first_offset), Ok(txn.clone()));
             let expected = (!txn.events.is_empty()).then(|| (txn.first_offset, txn.end_offset()));
             prop_assert_eq!(events_in(&body[1..]), Ok(expected));
+            prop_assert_eq!(settlement_in(&body[1..]), Ok(txn.settlement.clone()));
         }
 
         #[test]
         fn decoding_garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_txn(&bytes, 1, 0);
             let _ = events_in(&bytes);
+            let _ = settlement_in(&bytes);
         }
 
         #[test]

@@ -83,14 +83,19 @@ fn dead() -> impl Strategy<Value = DeadLetter> {
 
 fn settlement() -> impl Strategy<Value = SettleRecord> {
     let lists = (vec(offset(), 0..8), vec(parked(), 0..3), vec(dead(), 0..3), vec(offset(), 0..4), vec(offset(), 0..4));
-    (0_u32..4, offset(), lists).prop_map(|(sub, cursor, (acked, parked, dead, revived, dropped))| SettleRecord {
-        sub: SubId(sub),
-        cursor,
-        acked,
-        parked,
-        dead,
-        revived,
-        dropped,
+    let at = of((time(), vec(offset(), 0..3)));
+    (0_u32..4, offset(), lists, at).prop_map(|(sub, cursor, (acked, parked, dead, revived, dropped), at)| {
+        SettleRecord {
+            sub: SubId(sub),
+            cursor,
+            acked,
+            parked,
+            dead,
+            revived,
+            dropped,
+            time: at.as_ref().map(|(time, _)| *time),
+            expired: at.map(|(_, expired)| expired).unwrap_or_default(),
+        }
     })
 }
 

@@ -1,5 +1,7 @@
 //! Events come back by offset, over any number of segments, while more are written.
 
+use std::ops::ControlFlow;
+
 use super::*;
 
 /// A log of `count` events of 100 bytes over several segments, one event in a transaction.
@@ -17,6 +19,30 @@ fn filled(count: u64) -> (MemFs, Log) {
 
 fn offsets(events: &[busway_types::Logged]) -> Vec<Offset> {
     events.iter().map(|logged| logged.offset).collect()
+}
+
+#[test]
+fn settlements_are_found_behind_their_event() {
+    let (_fs, log) = filled(300);
+    let settled = |offset: u64| {
+        let record = SettleRecord { acked: vec![offset], time: Some(Timestamp(offset)), ..SettleRecord::of(SubId(1)) };
+        Txn { seq: 301 + offset, first_offset: 300, settlement: Some(record), ..Txn::default() }
+    };
+    log.submit((0..3).map(settled).collect(), Box::new(|result| result.expect("commits")));
+    log.flush().expect("flushes");
+    let mut seen = Vec::new();
+    let ended = log.settlements(250, &mut |record| {
+        seen.extend(record.map(|record| (record.acked[0], record.time)));
+        ControlFlow::Continue(())
+    });
+    assert!(ended.expect("readable").is_continue());
+    assert_eq!(seen, [0, 1, 2].map(|offset| (offset, Some(Timestamp(offset)))));
+    let mut frames = 0;
+    let ended = log.settlements(0, &mut |_| {
+        frames += 1;
+        if frames < 100 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    assert!(ended.expect("readable").is_break() && frames == 100);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod dead;
 mod replay;
 mod status;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use busway_engine::{KvSelect, ReadRequest};
 use busway_gateway::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvEntry, KvPage, KvQuery,
     PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
+    Trace, TraceQuery,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Topic};
@@ -180,6 +182,10 @@ impl AdminBackend for Admin {
             filter.service.as_ref().map_or(Ok(()), |service| self.check_known(service))?;
             dead::change(&self.inner, &filter, dead::Change::Drop).await
         })
+    }
+
+    fn trace(&self, id: EventId, query: TraceQuery) -> Reply<'_, Trace> {
+        Box::pin(trace::trace(&self.inner, id, query))
     }
 
     fn forget(&self, request: ForgetRequest) -> Reply<'_, Forgotten> {
