@@ -118,7 +118,7 @@ pub fn list_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<Page, 
 /// # Ok(()) }
 /// ```
 pub fn keys(prefix: &str) -> Keys<'_> {
-    Keys { prefix, page: Vec::new().into_iter(), next: Some(None) }
+    Keys { prefix, page: Vec::new().into_iter(), next: Next::First }
 }
 
 /// An iterator over keys; see [`keys`].
@@ -126,8 +126,15 @@ pub fn keys(prefix: &str) -> Keys<'_> {
 pub struct Keys<'a> {
     prefix: &'a str,
     page: std::vec::IntoIter<String>,
-    /// After which key the next page begins; none when there is none.
-    next: Option<Option<String>>,
+    next: Next,
+}
+
+/// Which page comes next.
+#[derive(Clone, Debug)]
+enum Next {
+    First,
+    After(String),
+    None,
 }
 
 impl Iterator for Keys<'_> {
@@ -138,10 +145,15 @@ impl Iterator for Keys<'_> {
             if let Some(key) = self.page.next() {
                 return Some(Ok(key));
             }
-            match list_keys(self.prefix, self.next.take()?.as_deref(), 256) {
+            let after = match std::mem::replace(&mut self.next, Next::None) {
+                Next::First => None,
+                Next::After(key) => Some(key),
+                Next::None => return None,
+            };
+            match list_keys(self.prefix, after.as_deref(), 256) {
                 Ok(Page { keys, next }) => {
                     self.page = keys.into_iter();
-                    self.next = next.map(Some);
+                    self.next = next.map_or(Next::None, Next::After);
                 }
                 Err(error) => return Some(Err(error)),
             }
