@@ -2,7 +2,7 @@
 //!
 //! Role: the product's own dispatcher, embedded engine and log, with fake guests, over a file system that forgets what was
 //! not synced, under a virtual clock. A seed decides everything: who acts next, what guests do, which writes fail, when
-//! the node dies and what the disk then holds. After every step the [`model`] says what must hold; at the end all must
+//! the node dies and what the disk then holds. After every step the `model` says what must hold; at the end all must
 //! come to rest.
 //!
 //! ```text
