@@ -12,6 +12,8 @@
 //! thread ends only after `Stop` or after the engine failed.
 
 mod moves;
+mod pace;
+mod pressure;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{oneshot, watch};
 
 use self::moves::Moved;
+use self::pace::Pace;
 use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
@@ -34,16 +37,8 @@ use crate::publisher::Publisher;
 
 /// The partition of the embedded engine.
 pub(crate) const PARTITION: Partition = 0;
-/// A full subscription this much over its limit (in percent) also holds back the handlers that publish to it.
-const PRESSURE_PERCENT: usize = 125;
 /// How often the engine is ticked when nothing is due.
 const TICK_EVERY: Duration = Duration::from_secs(1);
-/// Batches that follow within this time (nanoseconds) follow closely.
-const CLOSE_NS: u64 = 1_000_000;
-/// So many events and results in a round are many.
-const BUSY: usize = 128;
-/// How long the driver naps when many follow closely. What lanes have in flight lasts longer.
-const NAP: Duration = Duration::from_micros(250);
 /// How long a subscription rests when no instance could be made; doubled each time.
 const REST_FIRST: Duration = Duration::from_millis(100);
 const REST_LONGEST: Duration = Duration::from_secs(10);
@@ -242,33 +237,6 @@ impl Drop for PanicGuard {
     }
 }
 
-/// How closely batches follow one another, and how much is in them.
-#[derive(Debug, Default)]
-struct Pace {
-    last_ns: u64,
-    /// Moving average of the time between two takes.
-    gap_ns: u64,
-    /// Events and results since the last take.
-    handled: usize,
-    /// Moving average of those.
-    load: usize,
-}
-
-impl Pace {
-    fn took(&mut self, now_ns: u64) {
-        let gap = now_ns.saturating_sub(self.last_ns).min(8 * CLOSE_NS);
-        self.last_ns = now_ns;
-        self.gap_ns = (self.gap_ns * 7 + gap) / 8;
-        self.load = (self.load * 7 + std::mem::take(&mut self.handled)) / 8;
-    }
-
-    /// How long to nap before looking for the next batch: not at all unless many events follow closely, for a nap makes
-    /// the few wait that come alone.
-    fn nap(&self) -> Duration {
-        if self.gap_ns < CLOSE_NS && self.load >= BUSY { NAP } else { Duration::ZERO }
-    }
-}
-
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) engine: Arc<dyn Engine>,
@@ -321,7 +289,7 @@ impl Driver {
             moves: FxHashMap::default(),
             asked: Vec::new(),
             epoch: 0,
-            pace: Pace { gap_ns: 8 * CLOSE_NS, ..Pace::default() },
+            pace: Pace::new(),
             room: Room::Enough,
             engine_due: None,
             ticked: Timestamp(0),
@@ -392,7 +360,7 @@ impl Driver {
             Event::Assigned { epoch } => self.epoch = epoch,
             Event::Appended(batch, bytes) => {
                 self.shared.gate.remove(bytes);
-                self.pace.handled += batch.events.len();
+                self.pace.handled(batch.events.len());
                 self.shared.head.send_replace(batch.end());
                 self.machine.step(now, Input::Appended(batch), actions);
             }
@@ -400,7 +368,7 @@ impl Driver {
             Event::Settled(settled) => self.settled(now, settled, actions),
             Event::Machine(input) => self.machine.step(now, input, actions),
             Event::Report(report) => {
-                self.pace.handled += report.results.len();
+                self.pace.handled(report.results.len());
                 if let Some(tap) = &self.tap {
                     tap(&report);
                 }
@@ -611,47 +579,6 @@ impl Driver {
         // Last: whoever asked for figures then also sees everything else as it was when they were taken.
         self.answer_stats();
         Ok(())
-    }
-
-    fn note_full(&mut self) {
-        for (sub, full) in self.machine.full_changed() {
-            let Some(attached) = self.attached.get_mut(&sub) else { continue };
-            if attached.full != full {
-                attached.full = full;
-                self.full = if full { self.full + 1 } else { self.full.saturating_sub(1) };
-                let spec = &attached.target.spec;
-                self.publisher.set_full(sub, spec.service.as_str(), &spec.patterns, full);
-                let (service, state) = (spec.service.as_str(), if full { "full" } else { "has room again" });
-                tracing::info!(service, state, "the queue of a service changed");
-            }
-        }
-    }
-
-    /// Holds back handlers that may publish to a subscription far over its limit, and lets go of the others.
-    fn press(&mut self, now: Timestamp, actions: &mut Vec<Action>) -> Result<(), EngineError> {
-        let over = self.limits.backlog_bytes / 100 * PRESSURE_PERCENT;
-        let mut pressing: Vec<Pattern> = Vec::new();
-        for (sub, attached) in self.attached.iter().filter(|(_, attached)| attached.full) {
-            if self.machine.stats(*sub).is_some_and(|stats| stats.backlog_bytes > over) {
-                pressing.extend(attached.target.spec.patterns.iter().cloned());
-            }
-        }
-        let mut changed = Vec::new();
-        for (sub, attached) in &mut self.attached {
-            // One that is full itself has to go on, or it would never have room again.
-            let pressed = attached.target.spec.may_publish
-                && !attached.full
-                && attached.target.grants.iter().any(|grant| pressing.iter().any(|p| p.overlaps(grant)));
-            if pressed != attached.pressed {
-                attached.pressed = pressed;
-                self.pressed = if pressed { self.pressed + 1 } else { self.pressed - 1 };
-                changed.push((*sub, attached.is_paused()));
-            }
-        }
-        for (sub, paused) in changed {
-            self.machine.step(now, Input::Paused { sub, paused }, actions);
-        }
-        self.perform(actions)
     }
 
     fn finish_detached(&mut self) {
