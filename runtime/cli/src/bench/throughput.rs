@@ -96,12 +96,16 @@ async fn run(rig: &Rig, topics: &[Topic], payload: &Bytes, events: usize) -> Res
     Ok((events / BATCH * BATCH) as f64 * 1e9 / took as f64)
 }
 
-/// Publishes a batch; waits on when the bus has no room.
+/// Publishes a batch; waits on when the bus has no room, as long as it may be expected to have some again.
 pub(super) async fn publish(rig: &Rig, batch: impl Fn() -> Vec<Draft>) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         match rig.node.publisher().publish(batch()).await {
             Ok(_) => return Ok(()),
-            Err(PublishError::Overloaded(_)) => {}
+            Err(PublishError::Overloaded(_)) if tokio::time::Instant::now() < deadline => {
+                // Some refusals come at once.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             Err(error) => return Err(error.into()),
         }
     }
