@@ -95,17 +95,29 @@ pub(crate) fn put_event(out: &mut Vec<u8>, event: &Event) {
     end_length(out, start);
 }
 
-/// Reads one event.
-pub(crate) fn take_event(from: &mut Reader<'_>, topics: &mut TopicCache) -> Result<Event, Malformed> {
-    let mut r = from.part()?;
+/// What every event begins with.
+struct Head<'a> {
+    flags: u16,
+    id: EventId,
+    time: Timestamp,
+    topic: &'a str,
+}
+
+fn take_head<'a>(r: &mut Reader<'a>) -> Result<Head<'a>, Malformed> {
     let flags = u16::from_le_bytes(r.array()?);
     if flags & !KNOWN != 0 {
         return Err(Malformed::Unknown("event flags", u64::from(flags & !KNOWN)));
     }
-    let has = |bit: u16| flags & bit != 0;
     let id = EventId::from_u128(u128::from_be_bytes(r.array()?));
-    let time = take_time(&mut r)?;
-    let topic = topics.topic(r.text()?)?;
+    Ok(Head { flags, id, time: take_time(r)?, topic: r.text()? })
+}
+
+/// Reads one event.
+pub(crate) fn take_event(from: &mut Reader<'_>, topics: &mut TopicCache) -> Result<Event, Malformed> {
+    let mut r = from.part()?;
+    let Head { flags, id, time, topic } = take_head(&mut r)?;
+    let has = |bit: u16| flags & bit != 0;
+    let topic = topics.topic(topic)?;
     let key = if has(KEY) { Some(Key::stored(r.text()?)) } else { None };
     let content_type = optional_text(&mut r, has(CONTENT_TYPE))?;
     let headers = if has(HEADERS) { take_headers(&mut r)? } else { Vec::new() };
@@ -136,14 +148,8 @@ pub(crate) struct Peek<'a> {
 /// Looks at one event, given with its length.
 fn peek_event<'a>(from: &mut Reader<'a>) -> Result<Peek<'a>, Malformed> {
     let mut r = from.part()?;
-    let flags = u16::from_le_bytes(r.array()?);
-    if flags & !KNOWN != 0 {
-        return Err(Malformed::Unknown("event flags", u64::from(flags & !KNOWN)));
-    }
+    let Head { flags, id, time, topic } = take_head(&mut r)?;
     let has = |bit: u16| flags & bit != 0;
-    let id = EventId::from_u128(u128::from_be_bytes(r.array()?));
-    let time = take_time(&mut r)?;
-    let topic = r.text()?;
     let mut peek = Peek { id, time, topic, cause: None, correlation: None };
     if !has(CAUSE | CORRELATION) {
         return Ok(peek);
