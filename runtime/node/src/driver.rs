@@ -329,10 +329,11 @@ impl Driver {
             self.handle(now, event, actions)?;
         }
         for event in events.drain(..) {
-            // Lanes wait for what their reports release; new events wait for nobody.
-            self.shared.inbox.take_ahead(ahead);
-            for event in ahead.drain(..) {
-                self.handle(now, event, actions)?;
+            if self.pace.refills_early() {
+                self.shared.inbox.take_ahead(ahead);
+                for event in ahead.drain(..) {
+                    self.handle(now, event, actions)?;
+                }
             }
             if !self.handle(now, event, actions)? {
                 return Ok(false);
@@ -368,7 +369,7 @@ impl Driver {
             Event::Settled(settled) => self.settled(now, settled, actions),
             Event::Machine(input) => self.machine.step(now, input, actions),
             Event::Report(report) => {
-                self.pace.handled(report.results.len());
+                self.pace.reported(report.results.len());
                 if let Some(tap) = &self.tap {
                     tap(&report);
                 }

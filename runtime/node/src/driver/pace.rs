@@ -19,16 +19,30 @@ pub(super) struct Pace {
     handled: usize,
     /// Moving average of those.
     load: usize,
+    /// Moving average of the results of a report.
+    report: usize,
 }
 
 impl Pace {
     pub(super) fn new() -> Self {
-        Self { last_ns: 0, gap_ns: 8 * CLOSE_NS, handled: 0, load: 0 }
+        Self { last_ns: 0, gap_ns: 8 * CLOSE_NS, handled: 0, load: 0, report: 0 }
     }
 
-    /// So many events or results were handled.
+    /// So many events were handled.
     pub(super) fn handled(&mut self, count: usize) {
         self.handled += count;
+    }
+
+    /// A report with so many results was handled.
+    pub(super) fn reported(&mut self, results: usize) {
+        self.handled += results;
+        self.report = (self.report * 7 + results) / 8;
+    }
+
+    /// Whether reports go ahead of each new batch: a lane that runs large chunks soon waits for the next. Small chunks are
+    /// better left to grow while new events are taken in, or a hundred busy services never get out of chunks of two.
+    pub(super) fn refills_early(&self) -> bool {
+        self.report >= BUSY
     }
 
     /// The driver took what was there.
