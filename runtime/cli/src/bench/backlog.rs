@@ -38,7 +38,7 @@ pub(super) async fn measure(bench: &Bench<'_>, scale: Scale, say: &dyn Fn(String
     let figures = Figures::named(Case::Scale(scale));
     match scale {
         Scale::Backlog => backlog(bench, dir, say, figures).await,
-        Scale::SharedTopic => shared_topic(bench, dir, (small / 1_000).max(BATCH), say, figures).await,
+        Scale::SharedTopic => shared_topic(bench, dir, (small / 1_000).next_multiple_of(BATCH), say, figures).await,
         Scale::RareTopics => rare_topics(bench, dir, small, say, figures).await,
         Scale::ManyTopics => many_topics(bench, dir, small, say, figures).await,
         Scale::Delayed => delayed(bench, dir, small, say, figures).await,

@@ -64,7 +64,15 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
                 Case::Scale(scale) => backlog::measure(&bench, *scale, &say).await,
             }
         });
-        results.push(figures.with_context(|| format!("case {case}"))?);
+        match figures.with_context(|| format!("case {case}")) {
+            Ok(figures) => results.push(figures),
+            Err(error) => {
+                // What was measured took minutes; it is told all the same.
+                report::print(output, options.pairs, &results)?;
+                output.flush()?;
+                return Err(error);
+            }
+        }
     }
     report::print(output, options.pairs, &results)?;
     if results.iter().any(Figures::is_broken) {
