@@ -1,0 +1,39 @@
+//! Event contracts: WIT interfaces whose functions are events.
+//!
+//! Role: what a contract is ([`Contract`], [`Type`]), which contracts a component produces and handles
+//! ([`component`]), and which topic a function has ([`ContractId::topic`]). This crate knows WIT and components, but
+//! neither wasmtime nor the bus: it runs no guest and carries no event.
+//!
+//! A contract is plain WIT with nothing of busway's in it:
+//!
+//! ```wit
+//! package shop:orders@1.0.0;
+//! interface order-events {
+//!   record order { id: string, total-cents: u64 }
+//!   placed: func(key: string, event: order);                 // an event
+//!   quote: func(id: string) -> result<u64, string>;          // a request: its result carries a value
+//! }
+//! ```
+//!
+//! A component that imports the interface produces its events; one that exports it handles them.
+//!
+//! Invariants: every [`Type`] in a [`Contract`] is carried by the bus (no resources, streams or futures), is at most
+//! [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes as a tree, so that whoever walks one needs no bound of its own.
+
+pub mod component;
+mod id;
+mod model;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use id::{ContractId, IdError, RESERVED};
+pub use model::{Contract, Direction, Function, Kind, Param, Refused, Use};
+pub use types::{Case, Docs, Enum, Field, Flags, Label, Record, Type, Variant};
+
+/// How deep types may be nested: a record in a list in a record is three deep.
+pub const MAX_DEPTH: usize = 32;
+
+/// Nodes that the parameters and the result of one function may have together, as a tree: a type that is used twice counts
+/// twice.
+pub const MAX_NODES: usize = 10_000;
