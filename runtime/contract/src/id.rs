@@ -71,10 +71,12 @@ impl ContractId {
     /// Whether both name one contract in versions that are meant to understand each other: same names, and versions with
     /// the same token.
     pub fn meets(&self, other: &Self) -> bool {
-        self.namespace == other.namespace
-            && self.package == other.package
-            && self.interface == other.interface
-            && self.version_token() == other.version_token()
+        self.is_named_like(other) && self.version_token() == other.version_token()
+    }
+
+    /// Whether both are the same but for the version.
+    pub fn is_named_like(&self, other: &Self) -> bool {
+        self.namespace == other.namespace && self.package == other.package && self.interface == other.interface
     }
 }
 

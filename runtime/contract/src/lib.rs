@@ -1,8 +1,9 @@
 //! Event contracts: WIT interfaces whose functions are events.
 //!
 //! Role: what a contract is ([`Contract`], [`Type`]), which contracts a component produces and handles
-//! ([`component`]), and which topic a function has ([`ContractId::topic`]). This crate knows WIT and components, but
-//! neither wasmtime nor the bus: it runs no guest and carries no event.
+//! ([`component`]), which topic a function has ([`ContractId::topic`]), and whether both sides of a contract understand each
+//! other ([`compare`]). This crate knows WIT and components, but neither wasmtime nor the bus: it runs no guest and carries
+//! no event.
 //!
 //! A contract is plain WIT with nothing of busway's in it:
 //!
@@ -20,6 +21,7 @@
 //! Invariants: every [`Type`] in a [`Contract`] is carried by the bus (no resources, streams or futures), is at most
 //! [`MAX_DEPTH`] deep and has at most [`MAX_NODES`] nodes as a tree, so that whoever walks one needs no bound of its own.
 
+pub mod compare;
 pub mod component;
 mod id;
 mod model;

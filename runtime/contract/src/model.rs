@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::id::ContractId;
 use crate::types::{Docs, Type};
 
@@ -120,7 +122,8 @@ impl fmt::Display for Function {
 }
 
 /// What a component does with a contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// Imports it: calling a function publishes.
     Produces,

@@ -69,10 +69,8 @@ fn what_cannot_be_stored_is_refused_with_its_place() {
 /// Each type holds the previous one twice, so that the tree doubles with each.
 #[test]
 fn types_that_explode_are_refused() {
-    let mut types = String::from("(type $t0 (tuple u8 u8))");
-    for n in 1..14 {
-        types += &format!("(type $t{n} (tuple $t{m} $t{m}))", m = n - 1);
-    }
+    let next = |n: usize| format!("(type $t{n} (tuple $t{m} $t{m}))", m = n - 1);
+    let types: String = std::iter::once("(type $t0 (tuple u8 u8))".to_owned()).chain((1..14).map(next)).collect();
     let found =
         uses(&format!(r#"(component (import "a:b/c@1.0.0" (instance {types} (export "f" (func (param "x" $t13))))))"#));
     assert!(found.refused[0].reason.contains("more than 10000 parts"), "{found:?}");

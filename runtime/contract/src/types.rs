@@ -175,23 +175,23 @@ impl fmt::Display for Type {
             Self::Result(None, Some(err)) => write!(f, "result<_, {err}>"),
             Self::Result(Some(ok), Some(err)) => write!(f, "result<{ok}, {err}>"),
             Self::Tuple(of) => write!(f, "tuple<{}>", list(of.iter())),
-            Self::Record(record) => match &record.name {
-                Some(name) => f.write_str(name),
-                None => {
+            Self::Record(record) => {
+                let Some(name) = &record.name else {
                     let fields = record.fields.iter().map(|field| format!("{}: {}", field.name, field.ty));
-                    write!(f, "record {{ {} }}", list(fields))
-                }
-            },
-            Self::Variant(variant) => match &variant.name {
-                Some(name) => f.write_str(name),
-                None => {
+                    return write!(f, "record {{ {} }}", list(fields));
+                };
+                f.write_str(name)
+            }
+            Self::Variant(variant) => {
+                let Some(name) = &variant.name else {
                     let cases = variant.cases.iter().map(|case| match &case.ty {
                         Some(ty) => format!("{}({ty})", case.name),
                         None => case.name.to_string(),
                     });
-                    write!(f, "variant {{ {} }}", list(cases))
-                }
-            },
+                    return write!(f, "variant {{ {} }}", list(cases));
+                };
+                f.write_str(name)
+            }
             Self::Enum(cases) => match &cases.name {
                 Some(name) => f.write_str(name),
                 None => write!(f, "enum {{ {} }}", list(cases.cases.iter().map(|case| &case.name))),
