@@ -1,8 +1,8 @@
 //! Event contracts: WIT interfaces whose functions are events.
 //!
 //! Role: what a contract is ([`Contract`], [`Type`]), which contracts a component produces and handles
-//! ([`component`]), which topic a function has ([`ContractId::topic`]), and whether both sides of a contract understand each
-//! other ([`compare`]). This crate knows WIT and components, but neither wasmtime nor the bus: it runs no guest and carries
+//! ([`component`]), what WIT says about them ([`source`]), which topic a function has ([`ContractId::topic`]), and whether
+//! both sides of a contract understand each other ([`compare`]). This crate knows WIT and components, but neither wasmtime nor the bus: it runs no guest and carries
 //! no event.
 //!
 //! A contract is plain WIT with nothing of busway's in it:
@@ -25,6 +25,7 @@ pub mod compare;
 pub mod component;
 mod id;
 mod model;
+pub mod source;
 #[cfg(test)]
 mod tests;
 mod types;
