@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use busway_types::{Event, Logged, Offset, Ordering, Parked, Replay, SubscriptionState};
+use busway_types::{Event, Logged, Offset, Replay, SubscriptionState};
 
 use crate::api::Action;
 use crate::queue::Ready;
@@ -52,16 +52,11 @@ impl Sub {
 
     /// It was moved: begins anew from `state`. Without replay the events of the part come with the answer, and what
     /// waits is kept, for it cannot be read again.
-    pub(crate) fn moved(&mut self, mut state: SubscriptionState, events: Vec<Logged>, cx: &mut Cx<'_>) {
+    pub(crate) fn moved(&mut self, state: SubscriptionState, events: Vec<Logged>, cx: &mut Cx<'_>) {
         if !self.is_asked_to_move() {
             return;
         }
-        let cursor = state.cursor;
-        // What is parked further on must not overtake what is still to be read; without replay all is taken now.
-        let ordered = self.spec.ordering != Ordering::None && cx.bus.options.replayable;
-        let later: Vec<Parked> = state.parked.extract_if(.., |parked| ordered && parked.offset >= cursor).collect();
         let mut next = Self::new(self.id, self.spec.clone(), state, cx.bus);
-        next.later = later.into_iter().map(|parked| (parked.offset, parked)).collect();
         (next.detached, next.paused) = (self.detached, self.paused);
         (next.starved, next.armed, next.touched) = (self.starved, self.armed, self.touched);
         (next.full, next.parked_full, next.dead_full) = (self.full, self.parked_full, self.dead_full);
@@ -69,9 +64,10 @@ impl Sub {
         std::mem::swap(&mut next.spare, &mut self.spare);
         if !cx.bus.options.replayable {
             next.feed = self.feed;
-            let position = self.position(cx.bus.head);
+            // What stands at the beginning of the part and stays parked or dead is below the cursor.
+            let part = next.cursor_sent..self.position(cx.bus.head);
             let mut waiting: BTreeMap<Offset, Arc<Event>> = self.take_waiting();
-            let again = events.into_iter().filter(|logged| logged.offset < position);
+            let again = events.into_iter().filter(|logged| part.contains(&logged.offset));
             waiting.extend(again.map(|Logged { offset, event }| (offset, event)));
             for (offset, event) in waiting {
                 next.take(offset, &event, cx.bus);

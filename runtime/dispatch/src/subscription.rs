@@ -157,8 +157,15 @@ impl Sub {
             starved: false,
             armed: None,
         };
+        // What is parked further on must not overtake what a move opened before it and what is still to be read, also
+        // when the node was started again meanwhile. Without replay nothing is read again.
+        let waits = generation > 0 && sub.ordering != Ordering::None && bus.options.replayable;
         for entry in parked {
-            sub.index_parked(entry.offset, entry.due, entry.attempts, bus.now);
+            if waits && entry.offset >= cursor {
+                sub.later.insert(entry.offset, entry);
+            } else {
+                sub.index_parked(entry.offset, entry.due, entry.attempts, bus.now);
+            }
         }
         sub
     }

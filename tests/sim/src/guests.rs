@@ -50,8 +50,8 @@ impl Guest {
     }
 
     /// What handling `input` publishes.
-    pub(crate) fn outputs(&self, input: &Event, now: Timestamp, limits: &Limits) -> Vec<Arc<Event>> {
-        (0..self.outputs_of(input)).map(|index| Arc::new(self.output(input, index, now, limits))).collect()
+    pub(crate) fn outputs(&self, input: &Event, generation: u32, now: Timestamp, limits: &Limits) -> Vec<Arc<Event>> {
+        (0..self.outputs_of(input)).map(|index| Arc::new(self.output(input, generation, index, now, limits))).collect()
     }
 
     /// How many events handling `input` publishes.
@@ -60,17 +60,17 @@ impl Guest {
     }
 
     /// The id of an output.
-    pub(crate) fn output_id(&self, input: EventId, index: u32) -> EventId {
-        EventId::derived(input, &self.spec.name, 0, index)
+    pub(crate) fn output_id(&self, input: EventId, generation: u32, index: u32) -> EventId {
+        EventId::derived(input, &self.spec.name, generation, index)
     }
 
-    fn output(&self, input: &Event, index: u32, now: Timestamp, limits: &Limits) -> Event {
+    fn output(&self, input: &Event, generation: u32, index: u32, now: Timestamp, limits: &Limits) -> Event {
         let topic = format!("out.{}", self.spec.name).parse().expect("a topic");
-        let mut draft = Draft::new(topic, Bytes::from_static(b"output"));
+        let mut draft = Draft::new(topic, Bytes::from(generation.to_string()));
         draft.key.clone_from(&input.key);
         let (source, cause) = (Some(self.spec.service.clone()), Some(input.id));
         draft.causality = Origin { source, cause, hops: input.causality.hops + 1, ..Origin::default() }.into();
-        draft.admit(self.output_id(input.id, index), now, limits).expect("a valid event")
+        draft.admit(self.output_id(input.id, generation, index), now, limits).expect("a valid event")
     }
 }
 

@@ -83,18 +83,24 @@ impl Running {
             }
             self.rest |= matches!(outcome, Outcome::Trapped { .. } | Outcome::TimedOut { .. });
         }
-        let effects = (outcome == Outcome::Acked).then(|| effects(event, around, written)).flatten();
+        let effects =
+            (outcome == Outcome::Acked).then(|| effects(event, self.chunk.generation, around, written)).flatten();
         DeliveryResult { offset: delivery.logged.offset, outcome, effects, busy_ns: 1 + random.next_u64() % 1_000_000 }
     }
 }
 
-fn effects(event: &Event, around: &Around<'_>, written: &mut BTreeMap<&'static str, u64>) -> Option<Box<Effects>> {
+fn effects(
+    event: &Event,
+    generation: u32,
+    around: &Around<'_>,
+    written: &mut BTreeMap<&'static str, u64>,
+) -> Option<Box<Effects>> {
     let guest = around.guest;
     if !guest.publishes {
         return None;
     }
     let mut effects = Effects {
-        publishes: guest.outputs(event, around.clock.now(), around.limits),
+        publishes: guest.outputs(event, generation, around.clock.now(), around.limits),
         writes: vec![KvWrite::Increment { key: COUNTED.into(), by: 1 }],
         ..Effects::default()
     };

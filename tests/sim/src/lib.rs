@@ -18,6 +18,7 @@ mod guests;
 mod lanes;
 mod model;
 mod node;
+mod ran;
 mod world;
 
 pub use coverage::Coverage;

@@ -6,49 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use busway_engine::{Embedded, Engine as _, ReadRequest};
+use busway_engine::{Embedded, Engine as _, KnownSubscription, ReadRequest, Replayed};
 use busway_types::{
-    Batch, Chunk, Event, EventId, Key, Logged, Offset, Ordering, Outcome, Report, Settlement, SubId, Verdict,
+    Batch, Chunk, Event, EventId, Key, Logged, Offset, Ordering, Outcome, Receipt, Replay, Report, Settlement, SubId,
+    SubscriptionState, Timestamp, Verdict,
 };
 
 use crate::guests::Guest;
 use crate::lanes::{COUNTED, REWRITTEN, Running, number};
-
-/// What is known of one subscription's events.
-#[derive(Debug, Default)]
-struct Ran {
-    /// Handled at least once.
-    acked: BTreeSet<Offset>,
-    /// How many attempts failed.
-    failures: BTreeMap<Offset, u32>,
-    /// Reported and not yet settled.
-    open: BTreeSet<Offset>,
-    /// Dead letters that were called back or dropped.
-    revived: BTreeSet<Offset>,
-    dropped: BTreeSet<Offset>,
-    /// Where the cursor was seen last.
-    cursor: Offset,
-}
-
-impl Ran {
-    /// Forgets what a crash took.
-    fn truncate(&mut self, head: Offset) {
-        for set in [&mut self.acked, &mut self.open, &mut self.revived, &mut self.dropped] {
-            set.split_off(&head);
-        }
-        self.failures.split_off(&head);
-        self.open.clear();
-        self.cursor = 0;
-    }
-}
+use crate::ran::{End, Ran, is_kept};
 
 /// The outside's view of the bus.
+#[derive(Default)]
 pub(crate) struct Model {
     pub(crate) guests: Vec<Guest>,
     /// Every event of the log, by offset.
     pub(crate) log: Vec<Arc<Event>>,
     /// What publishers were told: safe events with their places; none while they are delayed.
-    acked: Vec<(EventId, Option<Offset>)>,
+    acked: BTreeMap<EventId, Option<Offset>>,
+    /// Until when what was published may be delivered, if not for ever.
+    expires: BTreeMap<EventId, Timestamp>,
     /// Everything below was shown to readers outside.
     shown: Offset,
     subs: BTreeMap<SubId, Ran>,
@@ -57,7 +34,7 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn new(guests: Vec<Guest>) -> Self {
-        Self { guests, log: Vec::new(), acked: Vec::new(), shown: 0, subs: BTreeMap::new(), index: BTreeMap::new() }
+        Self { guests, ..Self::default() }
     }
 
     fn guest(&self, sub: SubId) -> &Guest {
@@ -83,9 +60,20 @@ impl Model {
         self.log.extend(batch.events.iter().cloned());
     }
 
-    /// A publisher was told that its events are safe.
-    pub(crate) fn acknowledged(&mut self, receipts: impl Iterator<Item = (EventId, Option<Offset>)>) {
-        self.acked.extend(receipts);
+    /// A publisher sends events.
+    pub(crate) fn offered(&mut self, events: &[Arc<Event>]) {
+        self.expires.extend(events.iter().filter_map(|event| Some((event.id, event.expires?))));
+    }
+
+    /// A publisher was told that its events are safe; the same as before if it sent one again.
+    pub(crate) fn acknowledged(&mut self, receipts: &[Receipt]) {
+        for Receipt { id, offset } in receipts {
+            let first = self.acked.entry(*id).or_insert(*offset);
+            // What was delayed has its place by now, perhaps.
+            let same = *first == *offset || first.is_none() || offset.is_none();
+            assert!(same, "{id} was at {first:?} for its first publisher, and is at {offset:?} for the next");
+            *first = first.or(*offset);
+        }
     }
 
     /// What is read is what was appended.
@@ -98,7 +86,7 @@ impl Model {
     }
 
     /// A chunk goes to a lane: the bounds hold, and no key is in two chunks.
-    pub(crate) fn delivered(&mut self, chunk: &Chunk, lanes: &[Running]) {
+    pub(crate) fn delivered(&mut self, chunk: &Chunk, lanes: &[Running], now: Timestamp) {
         let Some(index) = self.index.get(&chunk.sub) else { return };
         let guest = &self.guests[*index];
         let others: Vec<&Running> = lanes.iter().filter(|running| running.chunk.sub == chunk.sub).collect();
@@ -119,8 +107,11 @@ impl Model {
             assert!(!shared || guest.spec.ordering == Ordering::None, "a key is in two chunks of {}", guest.spec.name);
         }
         let ran = &self.subs[&chunk.sub];
+        assert_eq!(chunk.generation, ran.generation, "a chunk of {} is of another generation", guest.spec.name);
         for delivery in &chunk.deliveries {
             let offset = delivery.logged.offset;
+            assert!(!delivery.logged.event.is_expired(now), "{} gets {offset}, which has expired", guest.spec.name);
+            assert!(!ran.is_over(offset), "{} gets {offset} again, which nobody asked for", guest.spec.name);
             assert!(guest.selects(&delivery.logged.event), "{} gets {offset}, which is not for it", guest.spec.name);
             let failed = ran.failures.get(&offset).copied().unwrap_or(0);
             assert!(
@@ -134,7 +125,7 @@ impl Model {
 
     /// A lane ran deliveries: an event is handled only once all before it of its key have come to an end, or ran before it
     /// in its own chunk: if one of those turns out to be in conflict, this one is void.
-    pub(crate) fn ran(&mut self, report: &Report, chunk: &BTreeSet<Offset>, engine: &Embedded) {
+    pub(crate) fn ran(&mut self, report: &Report, chunk: &BTreeSet<Offset>, engine: &Embedded, now: Timestamp) {
         let state = engine.subscriptions().into_iter().find(|known| known.id == report.sub).expect("it is known").state;
         let guest = self.guest(report.sub).clone();
         let ran = &self.subs[&report.sub];
@@ -152,7 +143,9 @@ impl Model {
                         Ordering::Key => event.key.is_some() && earlier.key == event.key,
                         Ordering::None => false,
                     };
-                    if !waits || !guest.selects(earlier) || ran.revived.contains(&before) {
+                    // Nobody waits for what has expired, whether or not that is settled yet.
+                    let void = earlier.is_expired(now) || ran.revived.contains(&before);
+                    if !waits || void || !guest.selects(earlier) {
                         continue;
                     }
                     let parked = state.parked.iter().any(|parked| parked.offset == before);
@@ -165,7 +158,7 @@ impl Model {
         for result in report.results.iter().filter(|result| result.outcome != Outcome::Skipped) {
             assert!(ran.open.insert(result.offset), "{} ran again before it was settled", result.offset);
             if result.outcome == Outcome::Acked {
-                ran.acked.insert(result.offset);
+                ran.end(result.offset, End::Acked);
             } else {
                 *ran.failures.entry(result.offset).or_default() += 1;
             }
@@ -173,11 +166,12 @@ impl Model {
     }
 
     /// A settlement goes to the engine: what ran is settled once, and what did not run is not settled as handled.
-    pub(crate) fn settling(&mut self, settlement: &Settlement) {
+    pub(crate) fn settling(&mut self, settlement: &Settlement, now: Timestamp) {
         let (attempts, name) = {
             let guest = self.guest(settlement.sub);
             (guest.spec.retry.attempts as usize, guest.spec.name.clone())
         };
+        let expired = |offset: Offset| self.log.get(offset as usize).is_none_or(|event| event.is_expired(now));
         let ran = self.subs.get_mut(&settlement.sub).expect("it is known");
         for settle in &settlement.settles {
             let offset = settle.offset;
@@ -193,9 +187,13 @@ impl Model {
                     ran.open.remove(&offset);
                     assert!(kept.len() <= failed.max(1), "{offset} has more attempts in {name} than it ran");
                 }
-                Verdict::Expired => panic!("{offset} expired in {name}, and nothing here can"),
+                Verdict::Expired => {
+                    assert!(expired(offset), "{offset} is settled as expired in {name}, and has not");
+                    assert!(!ran.open.contains(&offset), "{offset} expired in {name} after it ran");
+                    ran.end(offset, End::Expired);
+                }
                 Verdict::Revived => drop(ran.revived.insert(offset)),
-                Verdict::Dropped => drop(ran.dropped.insert(offset)),
+                Verdict::Dropped => ran.end(offset, End::Dropped),
             }
         }
     }
@@ -210,8 +208,8 @@ impl Model {
             let void: Vec<Offset> =
                 later.filter(|offset| strict || key.is_some() && self.event(*offset).key == key).collect();
             let ran = self.subs.get_mut(&sub).expect("it is known");
-            for offset in void {
-                ran.open.remove(&offset);
+            for offset in void.into_iter().chain([*conflict]) {
+                ran.void(offset);
             }
         }
     }
@@ -227,18 +225,32 @@ impl Model {
             let state = &known.state;
             assert!(state.cursor <= head, "the cursor of {} is behind the head", known.name);
             assert!(state.cursor >= ran.cursor, "the cursor of {} went back", known.name);
-            let passed = (ran.cursor..state.cursor).chain(state.settled.iter().flat_map(|run| run.0..run.1));
-            for offset in passed {
+            for offset in ran.passed(state) {
                 let Some(event) = self.log.get(offset as usize) else { continue };
-                let over = !guest.selects(event)
-                    || ran.acked.contains(&offset)
-                    || ran.dropped.contains(&offset)
-                    || state.parked.iter().any(|parked| parked.offset == offset)
-                    || state.dead.iter().any(|dead| dead.offset == offset);
+                let over = !guest.selects(event) || ran.is_over(offset) || is_kept(state, offset);
                 assert!(over, "{} is done with {offset}, which nobody handled, parked or gave up", known.name);
             }
-            ran.cursor = state.cursor;
         }
+    }
+
+    /// A subscription was moved: from what is kept of the part that was asked for.
+    pub(crate) fn moved(
+        &mut self,
+        before: &KnownSubscription,
+        asked: &Replay,
+        moved: &Replayed,
+        kept: (Offset, Offset),
+    ) {
+        let from = asked.from.clamp(kept.0.min(kept.1), kept.1);
+        let part = Replay { from, to: asked.to.clamp(from, kept.1), dead: asked.dead };
+        assert_eq!(moved.replay, part, "{} was asked to move to {asked:?} with {kept:?} kept", before.name);
+        let ran = self.subs.get_mut(&before.id).expect("it is known");
+        ran.moved(&before.name, &before.state, moved, kept.1);
+    }
+
+    /// An operator was told that a subscription was moved.
+    pub(crate) fn told_move(&mut self, sub: SubId, generation: u32) {
+        self.subs.get_mut(&sub).expect("it is known").told(generation);
     }
 
     /// After a restart: what was acknowledged or shown is there, and what is there is what was.
@@ -262,25 +274,42 @@ impl Model {
             assert!(read.next > from);
             from = read.next;
         }
-        for ran in self.subs.values_mut() {
-            ran.truncate(head);
+        let known = engine.subscriptions();
+        for (sub, ran) in &mut self.subs {
+            // One that is not known was never safe, and begins anew.
+            let state = known.iter().find(|known| known.id == *sub).map(|known| known.state.clone());
+            ran.truncate(*sub, head, &state.unwrap_or_default());
         }
         self.effects_are_whole(engine);
     }
 
+    /// What was published for each event in each generation: the places, in order.
+    fn outputs(&self, guest: &Guest) -> BTreeMap<EventId, BTreeMap<u32, Vec<Offset>>> {
+        let mut outputs: BTreeMap<EventId, BTreeMap<u32, Vec<Offset>>> = BTreeMap::new();
+        for (event, offset) in self.log.iter().zip(0..) {
+            if let (Some(source), Some(cause)) = (&event.causality.source, event.causality.cause)
+                && *source == guest.spec.service
+            {
+                let generation = number(Some(&event.data)) as u32;
+                let generations = outputs.entry(cause).or_default();
+                let places = generations.entry(generation).or_default();
+                let id = guest.output_id(cause, generation, places.len() as u32);
+                assert_eq!(event.id, id, "what {source} published for {cause} has its own ids in each generation");
+                places.push(offset);
+            }
+        }
+        outputs
+    }
+
     /// What a delivery publishes and what it writes are there together or not at all.
     fn effects_are_whole(&self, engine: &Embedded) {
-        let mut by_guest: BTreeMap<&str, BTreeSet<EventId>> = BTreeMap::new();
         let mut ids = BTreeSet::new();
         for event in &self.log {
             assert!(ids.insert(event.id), "{} is there twice", event.id);
-            if let (Some(source), Some(cause)) = (&event.causality.source, event.causality.cause) {
-                by_guest.entry(source.as_str()).or_default().insert(cause);
-            }
         }
         for guest in self.guests.iter().filter(|guest| guest.publishes) {
             let service = &guest.spec.service;
-            let handled = by_guest.get(service.as_str()).map_or(0, |causes| causes.len() as u64);
+            let handled = self.outputs(guest).values().map(|generations| generations.len() as u64).sum();
             let counted = number(engine.kv_get(service, COUNTED).expect("readable").0.as_ref());
             assert_eq!(counted, handled, "{service} counted {counted} events and published for {handled}");
             if guest.rewrites {
@@ -290,44 +319,76 @@ impl Model {
         }
     }
 
-    /// Once all has come to rest: every event ended once in every subscription, in order, with all its effects.
-    pub(crate) fn at_rest(&self, engine: &Embedded) {
+    /// Once all has come to rest: every event ended in every subscription once for each time that it was to be delivered,
+    /// in order, with all its effects.
+    pub(crate) fn at_rest(&self, engine: &Embedded, now: Timestamp) {
         self.effects_are_whole(engine);
-        let places: BTreeMap<EventId, Offset> = self.log.iter().map(|event| event.id).zip(0..).collect();
-        for (id, _) in &self.acked {
-            assert!(places.contains_key(id), "{id} was acknowledged and is not there");
+        let ids: BTreeSet<EventId> = self.log.iter().map(|event| event.id).collect();
+        for id in self.acked.keys() {
+            let expired = self.expires.get(id).is_some_and(|at| *at <= now);
+            assert!(expired || ids.contains(id), "{id} was acknowledged and is not there");
         }
         for known in engine.subscriptions() {
             let Some(index) = self.index.get(&known.id) else { continue };
-            let (guest, ran) = (&self.guests[*index], &self.subs[&known.id]);
             assert!(known.state.parked.is_empty(), "{} still has parked events", known.name);
-            let dead: BTreeSet<Offset> = known.state.dead.iter().map(|dead| dead.offset).collect();
-            let mut last: BTreeMap<Option<&str>, Offset> = BTreeMap::new();
-            for (event, offset) in self.log.iter().zip(0..).filter(|(event, _)| guest.selects(event)) {
-                let outputs: Vec<Option<&Offset>> =
-                    (0..guest.outputs_of(event)).map(|i| places.get(&guest.output_id(event.id, i))).collect();
-                let handled =
-                    if guest.publishes { outputs.iter().all(Option::is_some) } else { ran.acked.contains(&offset) };
-                let partly = outputs.iter().any(Option::is_some) && !handled;
-                assert!(!partly, "{} published a part for {offset}", known.name);
-                let given_up = dead.contains(&offset) || ran.dropped.contains(&offset) && !handled;
-                assert!(
-                    handled != given_up || !guest.publishes,
-                    "{offset} ended in {} as {handled} and {given_up}",
-                    known.name
-                );
-                assert!(handled || given_up, "{offset} never ended in {}", known.name);
-                let ordered = match guest.spec.ordering {
-                    Ordering::Strict => true,
-                    Ordering::Key => event.key.is_some(),
-                    Ordering::None => false,
-                };
-                if let (Some(Some(place)), true) = (outputs.first(), ordered && !ran.revived.contains(&offset)) {
-                    let key = event.key.as_ref().map(Key::as_str).filter(|_| guest.spec.ordering == Ordering::Key);
-                    let before = last.insert(key, **place);
-                    assert!(before.is_none_or(|b| b < **place), "{} handled {offset} out of order", known.name);
+            let (guest, ran) = (&self.guests[*index], &self.subs[&known.id]);
+            self.all_ended(&known.state, guest, ran);
+            self.in_order(guest, ran);
+        }
+    }
+
+    fn all_ended(&self, state: &SubscriptionState, guest: &Guest, ran: &Ran) {
+        let (outputs, name, none) = (self.outputs(guest), &guest.spec.name, BTreeMap::new());
+        for (event, offset) in self.log.iter().zip(0..).filter(|(event, _)| guest.selects(event)) {
+            let generations = outputs.get(&event.id).unwrap_or(&none);
+            let mut before = None;
+            for (generation, places) in generations {
+                let whole = places.len() == guest.outputs_of(event) as usize;
+                assert!(whole, "{name} published a part for {offset} in generation {generation}");
+                let asked = before.is_none_or(|before| ran.again(offset, before, *generation));
+                assert!(asked, "{name} handled {offset} in {before:?} and again in {generation} unasked");
+                before = Some(*generation);
+            }
+            let since = ran.since(offset);
+            let handled =
+                if guest.publishes { before.is_some_and(|last| last >= since) } else { ran.ended(offset, End::Acked) };
+            let expired = ran.ended(offset, End::Expired);
+            let dead = state.dead.iter().any(|dead| dead.offset == offset);
+            let given_up = dead || ran.ended(offset, End::Dropped);
+            let ends = [handled, expired, given_up].into_iter().filter(|end| *end).count();
+            assert_eq!(
+                ends, 1,
+                "{offset} ended in {name}, since generation {since}, as handled {handled}, expired {expired}, given up \
+                 {given_up}"
+            );
+        }
+    }
+
+    /// In each generation what was published is in the order of its causes, as far as that is promised, and all of one is
+    /// before all of the next.
+    fn in_order(&self, guest: &Guest, ran: &Ran) {
+        let (outputs, name) = (self.outputs(guest), &guest.spec.name);
+        let mut last: BTreeMap<(u32, Option<&str>), Offset> = BTreeMap::new();
+        let mut spans: BTreeMap<u32, (Offset, Offset)> = BTreeMap::new();
+        for (event, offset) in self.log.iter().zip(0..).filter(|(event, _)| guest.selects(event)) {
+            let ordered = match guest.spec.ordering {
+                Ordering::Strict => true,
+                Ordering::Key => event.key.is_some(),
+                Ordering::None => false,
+            };
+            let key = event.key.as_ref().map(Key::as_str).filter(|_| guest.spec.ordering == Ordering::Key);
+            for (generation, places) in outputs.get(&event.id).into_iter().flatten() {
+                let span = spans.entry(*generation).or_insert((places[0], places[0]));
+                *span = (span.0.min(places[0]), span.1.max(places[0]));
+                if ordered && !ran.revived.contains(&offset) {
+                    let before = last.insert((*generation, key), places[0]);
+                    assert!(before.is_none_or(|b| b < places[0]), "{name} handled {offset} out of order");
                 }
             }
+        }
+        let ends = spans.values().zip(spans.values().skip(1));
+        for (before, after) in ends {
+            assert!(before.1 < after.0, "{name} handled something of an earlier generation after its move");
         }
     }
 

@@ -1,16 +1,18 @@
 //! One life of a node: engine, machine, lanes, and the glue between them that the node's driver is.
 //!
-//! The glue mirrors `runtime/node/src/driver.rs`: actions are performed in the order in which they were decided, answers
-//! of the engine go through the inbox. It decides nothing.
+//! The glue mirrors `runtime/node/src/driver.rs` and `driver/moves.rs`: actions are performed in the order in which they
+//! were decided, answers of the engine go through the inbox, a move is answered to the machine at once. It decides
+//! nothing. It is a mirror because the driver holds lanes of the host, and with them all of wasmtime; what the driver has
+//! beyond it (its pace, metrics, held and pressed services, what it tells publishers) is shown by `tests/e2e`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use busway_dispatch::{Action, Input, Machine, MachineOptions};
 use busway_engine::{Embedded, Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
 use busway_log::testing::ManualClock;
-use busway_types::{Batch, Clock as _, Limits, Offset, SubId, Timestamp};
+use busway_types::{Batch, Clock as _, Limits, Logged, Offset, Replay, SubId, Timestamp, Verdict};
 
 use crate::coverage::Coverage;
 use crate::guests::Guest;
@@ -93,6 +95,10 @@ pub(crate) struct Node {
     /// The guests by the numbers of their subscriptions.
     pub(crate) subs: BTreeMap<SubId, usize>,
     tokens: BTreeMap<u64, SubId>,
+    /// Subscriptions that somebody wishes to move, and still waits for.
+    pub(crate) wishes: BTreeSet<SubId>,
+    /// What was moved since it was asked for last, and the generations that began so.
+    pub(crate) moved: Vec<(SubId, u32)>,
     epoch: Epoch,
     engine_due: Option<Timestamp>,
     ticked: Timestamp,
@@ -123,6 +129,8 @@ impl Node {
             lanes: Vec::new(),
             subs: BTreeMap::new(),
             tokens: BTreeMap::new(),
+            wishes: BTreeSet::new(),
+            moved: Vec::new(),
             epoch: 0,
             engine_due: None,
             ticked: Timestamp(0),
@@ -188,12 +196,17 @@ impl Node {
     fn perform(&mut self, action: Action, model: &mut Model, coverage: &mut Coverage) -> Result<(), EngineError> {
         match action {
             Action::Deliver(chunk) => {
-                model.delivered(&chunk, &self.lanes);
+                model.delivered(&chunk, &self.lanes, self.clock.now());
                 self.lanes.push(Running::new(chunk));
             }
             Action::Settle(settlement) => {
                 self.tokens.insert(settlement.token, settlement.sub);
-                model.settling(&settlement);
+                model.settling(&settlement, self.clock.now());
+                for settle in &settlement.settles {
+                    if settle.verdict == Verdict::Expired {
+                        coverage.count("settlements", "expired");
+                    }
+                }
                 self.engine.settle(0, self.epoch, settlement)?;
             }
             Action::Read { sub, from, max_events, max_bytes } => {
@@ -216,12 +229,55 @@ impl Node {
                 );
                 self.inbox.push(Heard::Machine(Input::Fetched { sub, events, asked: offsets }));
             }
-            // Nothing here moves a subscription.
-            Action::Move { sub, .. } => self.step(Input::Stays { sub }, model, coverage),
+            Action::Move { sub, replay } => {
+                let input =
+                    if self.wishes.remove(&sub) { self.move_now(sub, &replay, model)? } else { Input::Stays { sub } };
+                let stays = matches!(input, Input::Stays { .. });
+                coverage.count("moves", if stays { "stayed" } else { "moved" });
+                self.step(input, model, coverage);
+            }
             Action::Advance { sub, cursor } => self.engine.advance(0, self.epoch, sub, cursor),
             Action::Warn(_) => coverage.count("machine", "warnings"),
         }
         Ok(())
+    }
+
+    /// Somebody wishes a part of the log to be delivered again; nothing happens while an earlier wish is open.
+    pub(crate) fn wish_to_move(&mut self, sub: SubId, replay: Replay, model: &mut Model, coverage: &mut Coverage) {
+        if self.wishes.insert(sub) {
+            self.step(Input::Seek { sub, replay }, model, coverage);
+        } else {
+            coverage.count("moves", "busy");
+        }
+    }
+
+    fn move_now(&mut self, sub: SubId, replay: &Replay, model: &mut Model) -> Result<Input, EngineError> {
+        let before = self.engine.subscriptions().into_iter().find(|known| known.id == sub).expect("it is known");
+        let status = self.engine.status();
+        assert!(self.lanes.iter().all(|running| running.chunk.sub != sub), "{} is moved while it runs", before.name);
+        match self.engine.replay(0, self.epoch, sub, replay) {
+            Ok(moved) => {
+                model.moved(&before, replay, &moved, (status.oldest, status.head));
+                let replayable = self.engine.capabilities().replay;
+                let events = if replayable { Vec::new() } else { self.part(sub, &moved.replay, model)? };
+                self.moved.push((sub, moved.state.generation));
+                Ok(Input::Moved { sub, state: moved.state, events })
+            }
+            Err(EngineError::Refused(why)) => {
+                assert!(replay.from < status.oldest && !self.engine.capabilities().replay, "not moved: {why}");
+                Ok(Input::Stays { sub })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The events of a part that the subscription selects.
+    fn part(&self, sub: SubId, replay: &Replay, model: &Model) -> Result<Vec<Logged>, EngineError> {
+        let patterns = model.guests[self.subs[&sub]].spec.patterns.clone().into();
+        let request = ReadRequest { from: replay.from, patterns, max_events: usize::MAX, max_bytes: usize::MAX };
+        let read = self.engine.read(0, &request)?;
+        model.was_read(&read.events);
+        Ok(read.events.into_iter().filter(|logged| logged.offset < replay.to).collect())
     }
 
     /// What the driver does after each round: time and room.

@@ -11,7 +11,10 @@ use busway_dispatch::Input;
 use busway_engine::{Answer, Embedded, Engine as _, EngineError, Room, Storage};
 use busway_log::testing::{ManualClock, MemFs};
 use busway_log::{Durability, LogOptions, RealFs, Stage};
-use busway_types::{Clock as _, Draft, Entropy as _, Event, EventId, Key, Limits, Offset, Receipt, SplitMix, SubId};
+use busway_types::{
+    Clock as _, Draft, Entropy as _, Event, EventId, Key, Limits, Offset, Receipt, Replay, Retention, SplitMix, SubId,
+    Timestamp, TopicExpiry,
+};
 use bytes::Bytes;
 use rustc_hash::FxHasher;
 
@@ -25,6 +28,8 @@ use crate::node::Node;
 const REST: usize = 20_000;
 
 type Publishing = Answer<Result<Vec<Receipt>, EngineError>>;
+/// A move whose operator is told once it is safe.
+type Moving = (SubId, u32, Answer<Result<(), EngineError>>);
 
 /// Everything of one run.
 pub(crate) struct World<'c> {
@@ -37,6 +42,7 @@ pub(crate) struct World<'c> {
     node: Node,
     model: Model,
     publishing: Vec<Publishing>,
+    moving: Vec<Moving>,
     /// Drafts whose ids their publishers chose.
     chosen: Vec<Draft>,
     /// Little fails, and for longer.
@@ -65,8 +71,15 @@ fn limits(random: &mut SplitMix) -> Limits {
         recent_bytes: [2_000, 20_000, 1_000_000][below(3)],
         disk_bytes: [40_000, 100_000, 1 << 30][below(3)],
         dedup_window: Duration::from_hours(24),
+        // Where little is kept, segments go all the time.
+        retention: Retention { bytes: [None, Some(0), Some(20_000)][below(3)], time: None },
+        topic_expiry: ["in.c", "out.keyed"][..below(3)].iter().map(|topic| expiry(topic)).collect(),
         ..Limits::default()
     }
+}
+
+fn expiry(topics: &str) -> TopicExpiry {
+    TopicExpiry { topics: topics.parse().expect("a pattern"), after: Duration::from_secs(2) }
 }
 
 impl<'c> World<'c> {
@@ -93,6 +106,7 @@ impl<'c> World<'c> {
             node,
             model,
             publishing: Vec::new(),
+            moving: Vec::new(),
             chosen: Vec::new(),
             calm,
             kind: false,
@@ -123,7 +137,8 @@ impl<'c> World<'c> {
             330..560 => drop(self.lane()),
             560..760 => self.log_step(),
             760..850 => self.pass_time(),
-            850..900 => self.admin(),
+            850..892 => self.admin(),
+            892..900 => self.wish_to_move(),
             900..960 => self.node.after(&mut self.model, self.coverage),
             960..968 => self.fault(),
             968..974 => self.power_cut(),
@@ -167,6 +182,10 @@ impl<'c> World<'c> {
                 let delay = Duration::from_millis(self.random.next_u64() % 3_000);
                 draft.not_before = Some(self.clock.now().after(delay));
             }
+            if self.below(6) == 0 {
+                let from = draft.not_before.unwrap_or(self.clock.now());
+                draft.expires = Some(from.after(Duration::from_millis(1 + self.random.next_u64() % 3_000)));
+            }
             if self.below(80) == 0 {
                 draft.causality.hops = 4;
             }
@@ -179,7 +198,14 @@ impl<'c> World<'c> {
                 self.chosen.push(draft.clone());
             }
             let id = draft.id.unwrap_or_else(|| EventId::new(self.clock.now(), &mut self.random));
-            events.push(Arc::new(draft.admit(id, self.clock.now(), &self.limits).expect("a valid event")));
+            let late = draft.expires.is_some_and(|at| at <= self.clock.now());
+            match draft.admit(id, self.clock.now(), &self.limits) {
+                Ok(event) => events.push(Arc::new(event)),
+                Err(error) => {
+                    assert!(late, "a valid event: {error}");
+                    self.coverage.count("publishes", "too late");
+                }
+            }
         }
         // What the node's publisher does: wait while there is no room, here: leave it.
         let full = |event: &Arc<Event>| {
@@ -191,6 +217,7 @@ impl<'c> World<'c> {
             self.coverage.count("publishes", "no room");
             return;
         }
+        self.model.offered(&events);
         let answer = self.node.engine.publish(events);
         self.publishing.push(answer);
     }
@@ -203,13 +230,26 @@ impl<'c> World<'c> {
                 Poll::Pending => waiting.push(publishing),
                 Poll::Ready(Ok(receipts)) => {
                     self.coverage.count("publishes", "acknowledged");
-                    self.model.acknowledged(receipts.iter().map(|receipt| (receipt.id, receipt.offset)));
+                    self.model.acknowledged(&receipts);
                 }
                 Poll::Ready(Err(EngineError::Overloaded(_))) => self.coverage.count("publishes", "overloaded"),
                 Poll::Ready(Err(_)) => self.coverage.count("publishes", "failed"),
             }
         }
         self.publishing = waiting;
+        for (sub, generation) in std::mem::take(&mut self.node.moved) {
+            self.moving.push((sub, generation, self.node.engine.flush()));
+        }
+        for (sub, generation, mut safe) in std::mem::take(&mut self.moving) {
+            match safe.as_mut().poll(&mut context) {
+                Poll::Pending => self.moving.push((sub, generation, safe)),
+                Poll::Ready(Ok(())) => {
+                    self.coverage.count("moves", "told");
+                    self.model.told_move(sub, generation);
+                }
+                Poll::Ready(Err(_)) => self.coverage.count("moves", "not told"),
+            }
+        }
     }
 
     fn hear(&mut self) -> bool {
@@ -245,7 +285,7 @@ impl<'c> World<'c> {
             self.node.lanes.swap_remove(at);
         }
         self.note_appended();
-        self.model.ran(&report, &chunk, &self.node.engine);
+        self.model.ran(&report, &chunk, &self.node.engine, self.clock.now());
         self.node.step(Input::Report(report), &mut self.model, self.coverage);
         true
     }
@@ -286,6 +326,41 @@ impl<'c> World<'c> {
             }
             _ => {}
         }
+    }
+
+    /// An operator has a part of the log delivered again, or gives up waiting for that.
+    fn wish_to_move(&mut self) {
+        let index = self.below(self.model.guests.len());
+        let Some(sub) = self.model.sub_of(index).filter(|sub| self.node.subs.contains_key(sub)) else { return };
+        if self.below(10) == 0 {
+            self.node.wishes.clear();
+            return;
+        }
+        let (oldest, head) = {
+            let status = self.node.engine.status();
+            (status.oldest, status.head)
+        };
+        let from = match self.below(4) {
+            0 => {
+                self.coverage.count("moves", "to the start");
+                oldest
+            }
+            1 => {
+                self.coverage.count("moves", "to a time");
+                let time = Timestamp(self.random.next_u64() % (self.clock.now().0 + 1));
+                match self.node.engine.offset_at(0, time) {
+                    Ok(offset) => offset,
+                    Err(_) => return,
+                }
+            }
+            _ => {
+                self.coverage.count("moves", "to an offset");
+                self.random.next_u64() % (head + 1)
+            }
+        };
+        let to = if self.below(2) == 0 { head } else { from + self.random.next_u64() % (head + 1) };
+        let replay = Replay { from, to, dead: self.below(3) == 0 };
+        self.node.wish_to_move(sub, replay, &mut self.model, self.coverage);
     }
 
     fn on_dead(&mut self, sub: SubId, what: &'static str, input: impl Fn(SubId, Vec<Offset>) -> Input) {
@@ -358,6 +433,7 @@ impl<'c> World<'c> {
     fn restart(&mut self, disk: MemFs) {
         self.note_appended();
         self.publishing.clear();
+        self.moving.clear();
         self.node.lanes.clear();
         let mut disk = disk;
         if self.below(4) == 0 && !self.kind {
@@ -409,7 +485,11 @@ impl<'c> World<'c> {
                 continue;
             }
             let Some(due) = self.node.next_due() else {
-                if self.node.machine.is_idle() && self.publishing.is_empty() && self.node.inbox.is_empty() {
+                if self.node.machine.is_idle()
+                    && self.publishing.is_empty()
+                    && self.moving.is_empty()
+                    && self.node.inbox.is_empty()
+                {
                     break;
                 }
                 // What the engine does once a second, if nothing else.
@@ -423,8 +503,12 @@ impl<'c> World<'c> {
         let stats: Vec<_> = self.node.subs.keys().map(|sub| self.node.machine.stats(*sub)).collect();
         assert!(self.node.machine.is_idle(), "the backlog never reaches zero: {stats:#?}");
         assert!(self.publishing.is_empty(), "a publisher was never answered");
+        assert!(self.moving.is_empty() && self.node.wishes.is_empty(), "an operator was never answered");
         assert_eq!(self.node.engine.status().delayed, 0, "delayed events are left");
-        self.model.at_rest(&self.node.engine);
+        if self.node.engine.status().expired > 0 {
+            self.coverage.count("settlements", "expired while delayed");
+        }
+        self.model.at_rest(&self.node.engine, self.clock.now());
     }
 
     /// An operator drops dead letters where there are too many.

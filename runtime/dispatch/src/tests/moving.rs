@@ -1,6 +1,8 @@
 //! Delivering a part of the log again.
 
-use busway_types::{Limits, Logged, Ordering, Outcome, Parked, Replay, SubscriptionState, Timestamp};
+use busway_types::{
+    DeadLetter, DeadReason, Limits, Logged, Ordering, Outcome, Parked, Replay, SubscriptionState, Timestamp,
+};
 
 use super::rig::{Rig, SUB, offsets, retry, settled_offsets, spec};
 use crate::{Action, Input, PauseReason};
@@ -78,13 +80,31 @@ fn a_parked_event_keeps_its_place_in_what_is_delivered_again() {
     assert!(asked(&mut rig).is_some());
     let parked = |offset, due| Parked { offset, due, attempts: Vec::new() };
     let parked = vec![parked(1, Some(Timestamp(1))), parked(2, None)];
-    moved(&mut rig, SubscriptionState { settled: vec![(1, 3)], parked, ..Default::default() }, &[]);
+    moved(&mut rig, SubscriptionState { settled: vec![(1, 3)], parked, generation: 1, ..Default::default() }, &[]);
     assert_eq!(rig.stats().parked, 2);
     assert!(rig.chunks().is_empty() && !rig.out.iter().any(|action| matches!(action, Action::Fetch { .. })));
     rig.read();
     rig.answer_read(0, 3);
     assert_eq!(rig.fetch(), [1, 2], "whose keys these are");
     assert_eq!(offsets(&rig.chunk()), [0], "the parked ones come after it");
+}
+
+#[test]
+fn a_parked_event_keeps_its_place_also_when_the_node_starts_again_during_a_replay() {
+    for ordering in [Ordering::Key, Ordering::Strict] {
+        let mut rig = Rig::with(Limits::default(), true);
+        rig.publish(&["a"; 3]);
+        let parked = vec![Parked { offset: 2, due: Some(Timestamp(1)), attempts: Vec::new() }];
+        let state = SubscriptionState { settled: vec![(2, 3)], parked, generation: 1, ..Default::default() };
+        rig.step(Input::Attach { sub: SUB, spec: spec("s", "t", ordering), state, head: 3 });
+        assert!(!rig.out.iter().any(|action| matches!(action, Action::Fetch { .. })), "{ordering:?}");
+        assert_eq!((rig.stats().parked, rig.read().map(|read| read.0)), (1, Some(0)));
+        rig.answer_read(0, 2);
+        if ordering == Ordering::Key {
+            assert_eq!(rig.fetch(), [2], "whose key this is");
+        }
+        assert_eq!(offsets(&rig.chunk()), [0, 1], "{ordering:?}: the parked one comes after them");
+    }
 }
 
 #[test]
@@ -101,6 +121,23 @@ fn without_replay_the_part_comes_with_the_answer_and_what_waits_is_kept() {
     moved(&mut rig, SubscriptionState { cursor: 1, generation: 1, ..Default::default() }, &[1]);
     assert_eq!(rig.read(), None);
     assert_eq!(rig.stats().backlog_events, 3);
+    assert_eq!(offsets(&rig.chunk()), [1, 2]);
+}
+
+#[test]
+fn without_replay_what_stays_a_dead_letter_at_the_beginning_of_the_part_is_not_delivered_again() {
+    let mut rig = Rig::with(Limits::default(), false);
+    rig.attach(SUB, spec("s", "t", Ordering::None));
+    rig.publish(&["-"; 3]);
+    let chunk = rig.chunk();
+    let rejected = Outcome::Rejected { reason: "no".to_owned() };
+    rig.report(&chunk, vec![rejected, Outcome::Acked, Outcome::Acked]);
+    let settlement = rig.settlement();
+    rig.settled(&settlement, &[]);
+    seek(&mut rig, 0, 3);
+    assert!(asked(&mut rig).is_some());
+    let dead = vec![DeadLetter { offset: 0, reason: DeadReason::Rejected, time: Timestamp(1), attempts: Vec::new() }];
+    moved(&mut rig, SubscriptionState { cursor: 1, dead, generation: 1, ..Default::default() }, &[0, 1, 2]);
     assert_eq!(offsets(&rig.chunk()), [1, 2]);
 }
 
