@@ -132,7 +132,8 @@ fn parked(sub: &Sub) {
             assert_eq!(of_groups.remove(&offset), entry.group, "group of parked {offset}");
         }
         let first = entry.group.is_none() || heads.contains(&offset);
-        if entry.body == Body::Away && first && !sub.detached {
+        // Until a move is answered nothing is driven, so no timer is needed.
+        if entry.body == Body::Away && first && !sub.detached && !sub.is_asked_to_move() {
             assert!(entry.due.is_some_and(|due| sub.armed.is_some_and(|armed| armed <= due)), "{offset} was forgotten");
         }
     }

@@ -366,13 +366,14 @@ impl Sub {
         }
     }
 
-    /// When it has to be driven though nothing happens.
+    /// When it has to be driven though nothing happens. Never for what driving does not do now, or its timer would go off
+    /// again at once: nothing before a move is answered, and no reading while one is wanted.
     pub(crate) fn next_due(&mut self) -> Option<Timestamp> {
-        if self.detached {
+        if self.detached || self.is_asked_to_move() {
             return None;
         }
         let due = self.parked.next_due();
-        let read = self.feed.retry_at();
+        let read = self.feed.retry_at().filter(|_| self.moving.is_none());
         due.into_iter().chain(read).min()
     }
 

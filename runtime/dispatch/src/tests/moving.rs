@@ -1,5 +1,7 @@
 //! Delivering a part of the log again.
 
+use std::time::Duration;
+
 use busway_types::{
     DeadLetter, DeadReason, Limits, Logged, Ordering, Outcome, Parked, Replay, SubscriptionState, Timestamp,
 };
@@ -105,6 +107,22 @@ fn a_parked_event_keeps_its_place_also_when_the_node_starts_again_during_a_repla
         }
         assert_eq!(offsets(&rig.chunk()), [0, 1], "{ordering:?}: the parked one comes after them");
     }
+}
+
+#[test]
+fn what_is_due_at_once_waits_for_the_answer_to_a_move() {
+    let mut rig = Rig::one(Ordering::None);
+    rig.publish(&["-"; 2]);
+    let chunk = rig.chunk();
+    seek(&mut rig, 0, 2);
+    let at_once = Outcome::Retry { reason: "again".to_owned(), after: Some(Duration::ZERO) };
+    rig.report(&chunk, vec![at_once, Outcome::Acked]);
+    let settlement = rig.settlement();
+    rig.settled(&settlement, &[]);
+    assert!(asked(&mut rig).is_some());
+    rig.tick(50);
+    rig.step(Input::Stays { sub: SUB });
+    assert_eq!(rig.fetch(), [0], "its timer runs again");
 }
 
 #[test]
