@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use busway_types::{Chunk, Delivery, DeliveryResult, Ordering, Outcome, Timestamp};
+use busway_types::{Chunk, Delivery, DeliveryResult, Ordering, Outcome, Timestamp, mutant};
 
 use crate::api::{Action, PauseReason};
 use crate::keys::Group;
@@ -202,7 +202,7 @@ impl Sub {
     /// Takes an event without a group, unless it has expired.
     fn collect_one(&mut self, item: Item, items: &mut VecDeque<Item>, cx: &Cx<'_>) {
         let can_expire = self.expiring > 0 || !item.is_fresh();
-        if can_expire && item.event.is_expired(cx.bus.now) {
+        if can_expire && item.event.is_expired(cx.bus.now) && !mutant("expired-event-delivered") {
             self.expire(item);
         } else {
             items.push_back(item);

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use busway_types::{Event, Logged, Offset, Replay, SubscriptionState};
+use busway_types::{Event, Logged, Offset, Replay, SubscriptionState, mutant};
 
 use crate::api::Action;
 use crate::queue::Ready;
@@ -39,7 +39,7 @@ impl Sub {
     pub(crate) fn move_on(&mut self, cx: &mut Cx<'_>) {
         let Some(Moving::Wanted(replay)) = self.moving else { return };
         let busy = !(self.chunks.is_empty() && self.unsequenced.is_empty() && self.pending.is_empty());
-        if !(busy || self.parked.is_asking() || self.feed.is_reading()) {
+        if !(busy && !mutant("moved-while-in-flight") || self.parked.is_asking() || self.feed.is_reading()) {
             self.moving = Some(Moving::Asked);
             cx.out.push(Action::Move { sub: self.id, replay });
         }

@@ -195,7 +195,7 @@ fn put_sub(w: &mut Writer, id: SubId, sub: &SubState) {
     });
     w.section(tag::SUB_MOVES, prefix, std::iter::once(()), |out, ()| {
         put_u64(out, *began);
-        put_u64(out, u64::from(*generation));
+        put_u64(out, if mutant("generation-not-durable") { 0 } else { u64::from(*generation) });
     });
     // Each run stands for itself, because the next one may begin another slice.
     w.section(tag::SETTLED, prefix, settled.runs(), |out, run| put_run(out, 0, run));

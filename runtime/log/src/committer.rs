@@ -181,6 +181,7 @@ impl Committer {
 
     /// The moment this long from now.
     fn due(&self, after: Duration) -> u64 {
+        let after = if mutant("interval-not-kept") { after * 10 } else { after };
         self.now().saturating_add(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
     }
 

@@ -34,7 +34,7 @@ const fn mutant(name: &'static str, breaks: &'static str, proof: Proof) -> Mutan
     Mutant { name, breaks, proof }
 }
 
-const ALL: [Mutant; 18] = [
+const ALL: [Mutant; 25] = [
     mutant("acknowledge-before-sync", "a publisher is told before its event is synced", Proof::Sim),
     mutant("failed-sync-ignored", "a failed sync counts as done", Proof::Sim),
     mutant("folder-not-synced", "a segment's name may be lost with the power", Proof::Sim),
@@ -49,6 +49,13 @@ const ALL: [Mutant; 18] = [
     mutant("attempt-counted-twice", "one failed attempt counts as two", Proof::Sim),
     mutant("fetched-before-kept", "a memory bus is asked for a parked event before it keeps it", Proof::Sim),
     mutant("dedup-window-lost", "a checkpoint forgets which ids were published", Proof::Sim),
+    mutant("generation-not-durable", "a checkpoint forgets that a subscription was moved", Proof::Sim),
+    mutant("move-answered-before-sync", "an operator is told of a move before it is synced", Proof::Sim),
+    mutant("moved-while-in-flight", "a move does not wait for what is in flight", Proof::Sim),
+    mutant("parked-overtakes-replay", "a parked event overtakes what is delivered again before it", Proof::Sim),
+    mutant("replay-doubles-parked", "what is parked is delivered a second time by a replay", Proof::Sim),
+    mutant("expired-event-delivered", "an event that has expired goes to a handler", Proof::Sim),
+    mutant("interval-not-kept", "a disk that is synced by the clock is synced too late", Proof::Sim),
     mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Tests("busway-log", "damage")),
     mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Tests("busway-log", "damage")),
     mutant("stale-epoch-accepted", "a former owner may settle", Proof::Tests("busway-engine", "memory_keeps")),

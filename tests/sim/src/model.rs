@@ -16,14 +16,23 @@ use crate::guests::Guest;
 use crate::lanes::{COUNTED, REWRITTEN, Running, number};
 use crate::ran::{End, Ran, is_kept};
 
+/// A receipt.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    /// Its place; none while it is delayed.
+    offset: Option<Offset>,
+    /// When its publisher was told first.
+    at: Timestamp,
+}
+
 /// The outside's view of the bus.
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) guests: Vec<Guest>,
     /// Every event of the log, by offset.
     pub(crate) log: Vec<Arc<Event>>,
-    /// What publishers were told: safe events with their places; none while they are delayed.
-    acked: BTreeMap<EventId, Option<Offset>>,
+    /// What publishers were told.
+    acked: BTreeMap<EventId, Told>,
     /// Until when what was published may be delivered, if not for ever.
     expires: BTreeMap<EventId, Timestamp>,
     /// Everything below was shown to readers outside.
@@ -66,13 +75,13 @@ impl Model {
     }
 
     /// A publisher was told that its events are safe; the same as before if it sent one again.
-    pub(crate) fn acknowledged(&mut self, receipts: &[Receipt]) {
+    pub(crate) fn acknowledged(&mut self, receipts: &[Receipt], now: Timestamp) {
         for Receipt { id, offset } in receipts {
-            let first = self.acked.entry(*id).or_insert(*offset);
+            let first = self.acked.entry(*id).or_insert(Told { offset: *offset, at: now });
             // What was delayed has its place by now, perhaps.
-            let same = *first == *offset || first.is_none() || offset.is_none();
-            assert!(same, "{id} was at {first:?} for its first publisher, and is at {offset:?} for the next");
-            *first = first.or(*offset);
+            let same = first.offset == *offset || first.offset.is_none() || offset.is_none();
+            assert!(same, "{id} was told to be at {:?}, and is told to be at {offset:?}", first.offset);
+            first.offset = first.offset.or(*offset);
         }
     }
 
@@ -249,18 +258,23 @@ impl Model {
     }
 
     /// An operator was told that a subscription was moved.
-    pub(crate) fn told_move(&mut self, sub: SubId, generation: u32) {
-        self.subs.get_mut(&sub).expect("it is known").told(generation);
+    pub(crate) fn told_move(&mut self, sub: SubId, generation: u32, now: Timestamp) {
+        self.subs.get_mut(&sub).expect("it is known").told(generation, now);
     }
 
-    /// After a restart: what was acknowledged or shown is there, and what is there is what was.
-    pub(crate) fn restarted(&mut self, engine: &Embedded) {
+    /// After a restart: what was acknowledged or shown is there, and what is there is what was. `since`: the power went,
+    /// and the durability does not promise what was said at or after this time.
+    pub(crate) fn restarted(&mut self, engine: &Embedded, since: Option<Timestamp>) {
         let status = engine.status();
         let head = status.head;
+        if let Some(since) = since {
+            self.acked.retain(|_, told| told.at < since || told.offset.is_some_and(|offset| offset < head));
+            self.shown = self.shown.min(head);
+        }
         assert!(head >= self.shown, "{} events were shown and {head} are left", self.shown);
         assert!(head <= self.log.len() as u64, "{head} events are there and {} were appended", self.log.len());
         self.log.truncate(head as usize);
-        for (id, offset) in self.acked.iter().filter_map(|(id, offset)| Some((id, (*offset)?))) {
+        for (id, offset) in self.acked.iter().filter_map(|(id, told)| Some((id, told.offset?))) {
             assert!(offset < head, "{offset} was acknowledged and is gone: the log ends at {head}");
             assert_eq!(self.event(offset).id, *id, "{offset} was acknowledged as another event");
         }
@@ -278,7 +292,7 @@ impl Model {
         for (sub, ran) in &mut self.subs {
             // One that is not known was never safe, and begins anew.
             let state = known.iter().find(|known| known.id == *sub).map(|known| known.state.clone());
-            ran.truncate(*sub, head, &state.unwrap_or_default());
+            ran.truncate(*sub, head, &state.unwrap_or_default(), since);
         }
         self.effects_are_whole(engine);
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use busway_engine::Replayed;
-use busway_types::{Offset, Replay, SubId, SubscriptionState};
+use busway_types::{Offset, Replay, SubId, SubscriptionState, Timestamp};
 
 /// How an event came to an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +38,8 @@ pub(crate) struct Ran {
     pub(crate) generation: u32,
     /// By the generation that began with it.
     moves: BTreeMap<u32, Replay>,
-    /// The generation that an operator was told.
-    told: u32,
+    /// The generations that operators were told, and when.
+    told: BTreeMap<u32, Timestamp>,
 }
 
 impl Ran {
@@ -99,14 +99,16 @@ impl Ran {
     }
 
     /// An operator was told that it was moved.
-    pub(crate) fn told(&mut self, generation: u32) {
-        self.told = self.told.max(generation);
+    pub(crate) fn told(&mut self, generation: u32, now: Timestamp) {
+        self.told.entry(generation).or_insert(now);
     }
 
-    /// Forgets what a crash took.
-    pub(crate) fn truncate(&mut self, sub: SubId, head: Offset, state: &SubscriptionState) {
+    /// Forgets what a crash took: of what was said only what was said at or after `since`, if that is given.
+    pub(crate) fn truncate(&mut self, sub: SubId, head: Offset, state: &SubscriptionState, since: Option<Timestamp>) {
         let generation = state.generation;
-        assert!(generation >= self.told, "{sub:?} was moved {} times and knows of {generation}", self.told);
+        self.told.retain(|number, at| *number <= generation || since.is_none_or(|since| *at < since));
+        let told = self.told.last_key_value().map_or(0, |(number, _)| *number);
+        assert!(generation >= told, "{sub:?} was moved {told} times and knows of {generation}");
         assert!(generation <= self.generation, "{sub:?} knows of {generation} moves, there were {}", self.generation);
         self.generation = generation;
         self.moves.retain(|number, _| *number <= generation);

@@ -28,6 +28,10 @@ use crate::node::Node;
 const REST: usize = 20_000;
 /// In a calm run everything is worked off after so many steps, so that the log can be given back.
 const CATCH_UP_EVERY: usize = 200;
+/// How much the power may take where the disk is synced now and then.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How late the log's thread may be with what is due.
+const LATE: Duration = Duration::from_millis(50);
 /// At most this many rounds for it.
 const CATCH_UP: usize = 2_000;
 
@@ -42,6 +46,7 @@ pub(crate) struct World<'c> {
     /// None: the bus is in memory and dies with the node, so the node does not die.
     disk: Option<MemFs>,
     segment_bytes: u64,
+    durability: Durability,
     limits: Limits,
     node: Node,
     model: Model,
@@ -93,11 +98,22 @@ impl<'c> World<'c> {
         let limits = limits(&mut random);
         let disk = (!random.next_u64().is_multiple_of(5)).then(MemFs::new);
         let segment_bytes = [4_096, 8_192, 16_384][(random.next_u64() % 3) as usize];
+        let durability = match random.next_u64() % 6 {
+            0 => Durability::Interval(INTERVAL),
+            1 => Durability::Memory,
+            _ => Durability::Sync,
+        };
         let calm = random.next_u64().is_multiple_of(5);
         coverage.seeds += 1;
-        coverage.count("engines", if disk.is_some() { "disk" } else { "memory" });
+        let engine = match durability {
+            _ if disk.is_none() => "memory",
+            Durability::Sync => "disk, sync",
+            Durability::Interval(_) => "disk, interval",
+            Durability::Memory => "disk, never",
+        };
+        coverage.count("engines", engine);
         let mut model = Model::new(guests::all());
-        let engine = open(disk.as_ref(), segment_bytes, &limits, &clock).expect("a new folder opens");
+        let engine = open(disk.as_ref(), (segment_bytes, durability), &limits, &clock).expect("a new folder opens");
         let guests = model.guests.clone();
         let node = Node::start(engine, &guests, &limits, seed, &clock, &mut model);
         model.know(&node.subs);
@@ -106,6 +122,7 @@ impl<'c> World<'c> {
             clock,
             disk,
             segment_bytes,
+            durability,
             limits,
             node,
             model,
@@ -238,7 +255,7 @@ impl<'c> World<'c> {
                 Poll::Pending => waiting.push(publishing),
                 Poll::Ready(Ok(receipts)) => {
                     self.coverage.count("publishes", "acknowledged");
-                    self.model.acknowledged(&receipts);
+                    self.model.acknowledged(&receipts, self.clock.now());
                 }
                 Poll::Ready(Err(EngineError::Overloaded(_))) => self.coverage.count("publishes", "overloaded"),
                 Poll::Ready(Err(_)) => self.coverage.count("publishes", "failed"),
@@ -253,7 +270,7 @@ impl<'c> World<'c> {
                 Poll::Pending => self.moving.push((sub, generation, safe)),
                 Poll::Ready(Ok(())) => {
                     self.coverage.count("moves", "told");
-                    self.model.told_move(sub, generation);
+                    self.model.told_move(sub, generation, self.clock.now());
                 }
                 Poll::Ready(Err(_)) => self.coverage.count("moves", "not told"),
             }
@@ -306,8 +323,24 @@ impl<'c> World<'c> {
 
     fn pass_time(&mut self) {
         let by = Duration::from_millis(self.random.next_u64() % 300);
-        self.clock.advance(by);
+        self.advance(by);
         self.node.after(&mut self.model, self.coverage);
+    }
+
+    /// Time passes; a log that syncs by the clock is not left alone for long, and a node whose log failed is not up for
+    /// long: what it did not sync any more is not bounded by the clock.
+    fn advance(&mut self, by: Duration) {
+        let step = if matches!(self.durability, Durability::Interval(_)) { LATE } else { by };
+        let mut left = by;
+        while !left.is_zero() && !self.node.failed {
+            let next = left.min(step);
+            self.clock.advance(next);
+            left -= next;
+            if matches!(self.durability, Durability::Interval(_)) {
+                while self.node.engine.step(Stage::Commit) {}
+                self.node.failed |= self.node.engine.tick(self.clock.now()).is_err();
+            }
+        }
     }
 
     /// What an operator does.
@@ -408,7 +441,7 @@ impl<'c> World<'c> {
         if let Some(disk) = &self.disk {
             self.coverage.count("crashes", "process killed");
             let disk = disk.killed();
-            self.restart(disk);
+            self.restart(disk, false);
         }
     }
 
@@ -417,7 +450,7 @@ impl<'c> World<'c> {
         if let Some(disk) = &self.disk {
             self.coverage.count("crashes", "power cut");
             let disk = disk.crash(&mut self.random);
-            self.restart(disk);
+            self.restart(disk, true);
         }
     }
 
@@ -434,35 +467,44 @@ impl<'c> World<'c> {
         }
     }
 
-    fn restart(&mut self, disk: MemFs) {
+    /// `power`: not only the process ended.
+    fn restart(&mut self, disk: MemFs, mut power: bool) {
         self.note_appended();
         self.publishing.clear();
         self.moving.clear();
         self.node.lanes.clear();
         let mut disk = disk;
         if self.below(4) == 0 && !self.kind {
-            disk = self.failing_start(disk);
+            (disk, power) = self.failing_start(disk, power);
         }
-        let engine = open(Some(&disk), self.segment_bytes, &self.limits, &self.clock);
+        let engine = open(Some(&disk), (self.segment_bytes, self.durability), &self.limits, &self.clock);
         let engine = engine.unwrap_or_else(|error| panic!("what a crash left is refused: {error}"));
         self.disk = Some(disk);
-        self.model.restarted(&engine);
+        let now = self.clock.now();
+        let since = match self.durability {
+            Durability::Interval(every) if power => {
+                Some(Timestamp(now.0.saturating_sub((every + LATE).as_millis() as u64)))
+            }
+            Durability::Memory if power => Some(Timestamp(0)),
+            _ => None,
+        };
+        self.model.restarted(&engine, since);
         let (seed, guests) = (self.random.next_u64(), self.model.guests.clone());
         self.node = Node::start(engine, &guests, &self.limits, seed, &self.clock, &mut self.model);
         self.model.know(&self.node.subs);
     }
 
     /// A start during which the disk fails; the next one finds what that left.
-    fn failing_start(&mut self, disk: MemFs) -> MemFs {
+    fn failing_start(&mut self, disk: MemFs, power: bool) -> (MemFs, bool) {
         let after = self.random.next_u64() % 4;
         if self.below(2) == 0 {
             disk.fail_writes_after(after, ErrorKind::Other);
         } else {
             disk.fail_syncs_after(after);
         }
-        let opened = open(Some(&disk), self.segment_bytes, &self.limits, &self.clock);
+        let opened = open(Some(&disk), (self.segment_bytes, self.durability), &self.limits, &self.clock);
         self.coverage.count("crashes", if opened.is_ok() { "after a start" } else { "while starting" });
-        if self.below(2) == 0 { disk.crash(&mut self.random) } else { disk.killed() }
+        if self.below(2) == 0 { (disk.crash(&mut self.random), true) } else { (disk.killed(), power) }
     }
 
     /// Everything works again: all has to come to rest.
@@ -471,7 +513,7 @@ impl<'c> World<'c> {
         if let Some(disk) = self.disk.clone() {
             self.coverage.count("crashes", "power cut");
             let disk = disk.crash(&mut self.random);
-            self.restart(disk);
+            self.restart(disk, true);
         }
         for sub in self.node.subs.keys().copied().collect::<Vec<_>>() {
             self.node.step(Input::Paused { sub, paused: false }, &mut self.model, self.coverage);
@@ -496,7 +538,7 @@ impl<'c> World<'c> {
             self.work_off(CATCH_UP);
             self.drop_dead();
         }
-        self.clock.advance(Duration::from_secs(2));
+        self.advance(Duration::from_secs(2));
         self.node.after(&mut self.model, self.coverage);
         self.work_off(CATCH_UP);
         self.kind = false;
@@ -527,11 +569,11 @@ impl<'c> World<'c> {
                     break;
                 }
                 // What the engine does once a second, if nothing else.
-                self.clock.advance(Duration::from_secs(1));
+                self.advance(Duration::from_secs(1));
                 self.node.after(&mut self.model, self.coverage);
                 continue;
             };
-            self.clock.advance(due.since(self.clock.now()).max(Duration::from_millis(1)));
+            self.advance(due.since(self.clock.now()).max(Duration::from_millis(1)));
             self.node.after(&mut self.model, self.coverage);
         }
     }
@@ -563,7 +605,7 @@ impl<'c> World<'c> {
 
 fn open(
     disk: Option<&MemFs>,
-    segment_bytes: u64,
+    (segment_bytes, durability): (u64, Durability),
     limits: &Limits,
     clock: &ManualClock,
 ) -> Result<Embedded, EngineError> {
@@ -571,12 +613,6 @@ fn open(
     let Some(disk) = disk else {
         return Embedded::open(&Storage::Memory, Arc::new(RealFs), shared, limits.clone());
     };
-    let options = LogOptions {
-        segment_bytes,
-        first_segment_bytes: 4_096,
-        durability: Durability::Sync,
-        clock: shared.clone(),
-        seed: 7,
-    };
+    let options = LogOptions { segment_bytes, first_segment_bytes: 4_096, durability, clock: shared.clone(), seed: 7 };
     Embedded::open_stepped(Arc::new(disk.clone()), Path::new(&dir()), options, shared, limits.clone())
 }

@@ -1,6 +1,7 @@
 //! The embedded engine keeps the contract, in memory and on disk.
 
 mod dedup;
+mod interval;
 mod retention;
 
 use std::path::PathBuf;
