@@ -2,7 +2,8 @@
 //!
 //! Role: the product's own dispatcher, embedded engine and log, with fake guests, over a file system that forgets what was
 //! not synced, under a virtual clock. A seed decides everything: who acts next, what guests do, which writes fail, when
-//! the node dies and what the disk then holds. After every step the `model` says what must hold; at the end all must
+//! the node dies and what the disk then holds, how durable the bus is, what expires, and which part of the log is delivered
+//! again. After every step the `model` says what must hold; at the end all must
 //! come to rest.
 //!
 //! ```text
@@ -45,8 +46,11 @@ mod tests {
             let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed, STEPS, &mut coverage)));
             assert!(ran.is_ok(), "seed {seed} failed; again: cargo xtask sim --first {seed} --seeds 1");
         }
-        for kind in ["crashes", "faults", "outcomes", "settlements", "admin", "disk"] {
+        for kind in ["crashes", "faults", "outcomes", "settlements", "admin", "disk", "moves"] {
             assert!(coverage.of(kind) > 0, "no {kind}: {coverage}");
+        }
+        for (kind, what) in [("moves", "told"), ("settlements", "expired"), ("disk", "segments released")] {
+            assert!(coverage.times(kind, what) > 20, "too few {what}: {coverage}");
         }
         assert!(coverage.states() > 5_000, "{coverage}");
     }

@@ -1,6 +1,5 @@
 //! A disk that is synced by the clock and fails while nobody publishes.
 
-use std::future::Future as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

@@ -73,7 +73,7 @@ impl Bench {
 
     /// Ticks until the log has at most that many bytes; checkpoints are made in the background.
     fn shrinks_to(&mut self, bytes: u64) {
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             self.tick();
             if self.engine.status().bytes <= bytes {
                 return;
