@@ -2,7 +2,7 @@
 //!
 //! Role: what a contract is ([`Contract`], [`Type`]), which contracts a component produces and handles
 //! ([`component`]), what WIT says about them ([`source`]), which topic a function has ([`ContractId::topic`]), and whether
-//! both sides of a contract understand each other ([`compare`]). This crate knows WIT and components, but neither wasmtime nor the bus: it runs no guest and carries
+//! both sides of a contract understand each other ([`compare`]), and documents for people and tools ([`document`]). This crate knows WIT and components, but neither wasmtime nor the bus: it runs no guest and carries
 //! no event.
 //!
 //! A contract is plain WIT with nothing of busway's in it:
@@ -23,8 +23,11 @@
 
 pub mod compare;
 pub mod component;
+pub mod document;
 mod id;
 mod model;
+#[cfg(test)]
+mod random;
 pub mod source;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod guests;
 mod mutants;
 mod process;
 mod proofs;
+mod validators;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -21,7 +22,8 @@ Usage: cargo xtask <COMMAND> [ARGUMENTS]
 
 Commands:
   demo      A week of earthquakes through four services, every number checked
-  test      All tests: builds the guests, then runs `cargo test --workspace ARGUMENTS`
+  test      All tests: builds the guests, installs the validators of documents (npm), then runs
+            `cargo test --workspace ARGUMENTS`
   crash     Kills a node under load again and again: --kills N (200), --seed N (1)
   sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
   fuzz      Mutated inputs for everything that reads what others wrote: --seconds N (60), --seed N
@@ -94,6 +96,7 @@ fn wrong(usage: &str) -> ExitCode {
 
 fn test(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
+    validators::install()?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all: &[&str] = if chosen { &["test"] } else { &["test", "--workspace"] };
     process::run(process::cargo().args(all).args(arguments))

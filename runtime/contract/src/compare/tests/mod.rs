@@ -1,4 +1,4 @@
 //! The rules one by one, and all of them against a reader of JSON.
 
-mod random;
+mod readable;
 mod rules;
