@@ -30,6 +30,8 @@ pub(crate) struct Totals {
     pub(crate) unknown: usize,
     /// Of the unknown, how many were taken after all.
     pub(crate) unknown_taken: usize,
+    /// Of all, how many were sent more than once, and how many of those had been answered before.
+    pub(crate) repeated: (usize, usize),
     pub(crate) effects: usize,
 }
 
@@ -52,6 +54,10 @@ pub(crate) fn check(history: &History, seen: &[Seen], end: &AtTheEnd) -> (Totals
         refused: told(|told| matches!(told, Told::Refused)),
         unknown: told(|told| matches!(told, Told::Nothing)),
         unknown_taken: unknown_taken.count(),
+        repeated: (
+            history.iter().filter(|(_, sent)| sent.times > 1).count(),
+            history.iter().filter(|(_, sent)| sent.again.is_some()).count(),
+        ),
         effects: seen.iter().filter(|seen| seen.kind.cause().is_some()).count(),
     };
     (totals, verdict.wrong)
@@ -103,12 +109,35 @@ impl Verdict<'_> {
         self.claim("what was refused is not there", refused);
         self.claim("what was published once is there once", twice);
         self.claim("an event is where its receipt says", otherwise);
+        self.repetitions();
         let torn = batches.into_iter().filter(|(_, taken)| taken.len() > 1).map(|(batch, _)| format!("{batch:?}"));
         self.claim("a request is taken as a whole or not at all", torn.collect());
         let unknown = taken.iter().filter(|(input, _)| self.history.get(**input).is_none());
         let unknown = unknown.map(|(input, places)| format!("{input:?}: {places:?}")).collect();
         self.claim("nothing is there that nobody sent", unknown);
         taken.into_iter().map(|(input, places)| (input, places[0].id)).collect()
+    }
+
+    /// Whoever sent an event again was told the same again; of one that was delayed the place may be known by then.
+    fn repetitions(&mut self) {
+        let same = |first: Told, again: Told| match (first, again) {
+            (Told::Safe { id, offset: None }, Told::Safe { id: other, .. })
+            | (Told::Safe { id, .. }, Told::Safe { id: other, offset: None }) => id == other,
+            _ => first == again,
+        };
+        let (mut otherwise, mut unchosen) = (Vec::new(), Vec::new());
+        for (input, sent) in self.history.iter() {
+            if sent.again.is_some_and(|again| !same(sent.told, again)) {
+                otherwise.push(format!("{input:?}: {sent:?}"));
+            }
+            if let (Some(chosen), Told::Safe { id, .. }) = (sent.chosen, sent.told)
+                && chosen != id
+            {
+                unchosen.push(format!("{input:?}: {sent:?}"));
+            }
+        }
+        self.claim("a repetition gets the first receipt", otherwise);
+        self.claim("an event has the id that its publisher chose", unchosen);
     }
 
     /// Every input that was taken has each of its effects once.

@@ -23,7 +23,10 @@ fn good() -> (History, Vec<Seen>, AtTheEnd) {
         });
         let offset = seen.len() as u64;
         let told = if number == 7 { Told::Nothing } else { Told::Safe { id: id(first), offset: key.map(|_| offset) } };
-        history.0[0].push(Sent { key, batch: number / 2, told });
+        // One was sent again until it was answered, one though it was.
+        let chosen = [10, 12].contains(&number).then(|| id(first));
+        let (times, again) = (1 + u32::from(chosen.is_some()), (number == 12).then_some(told));
+        history.0[0].push(Sent { key, batch: number / 2, chosen, times, told, again });
         count += u32::from(!later);
         for kind in kinds {
             let ledger = (kind == Kind::Tallied).then_some((count, last));
@@ -61,7 +64,8 @@ fn a_good_history_passes_and_is_counted() {
     let (history, seen, end) = good();
     let (totals, wrong) = check(&history, &seen, &end);
     assert_eq!(wrong, Vec::<String>::new());
-    let Totals { sent, safe, refused, unknown, unknown_taken, effects } = totals;
+    let Totals { sent, safe, refused, unknown, unknown_taken, repeated, effects } = totals;
+    assert_eq!(repeated, (2, 1));
     assert_eq!((sent, safe, refused, unknown, unknown_taken, effects), (100, 99, 0, 1, 1, 3 * 99 + 98 + 1));
 }
 
@@ -110,6 +114,17 @@ fn wrong_order_wrong_ledgers_and_wrong_causes_are_told() {
         seen[at].offset += 1;
     });
     assert!(moved.contains("where its receipt says: 1"), "{moved}");
+}
+
+#[test]
+fn a_repetition_that_is_answered_otherwise_is_told() {
+    let place = told(|history, _, _| {
+        let Told::Safe { id, offset } = history.0[0][12].told else { unreachable!("it is safe") };
+        history.0[0][12].hear(Told::Safe { id, offset: offset.map(|offset| offset + 1) });
+    });
+    assert!(place.contains("a repetition gets the first receipt: 1"), "{place}");
+    let id = told(|history, _, _| history.0[0][10].chosen = Some(EventId::from_u128(1 << 91)));
+    assert!(id.contains("the id that its publisher chose: 1"), "{id}");
 }
 
 #[test]

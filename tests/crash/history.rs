@@ -32,7 +32,24 @@ pub(crate) struct Sent {
     pub(crate) key: Option<u8>,
     /// Which request it was part of: all of a request are taken, or none.
     pub(crate) batch: u32,
+    /// The id that its publisher chose; such a request is sent again until it is answered, and sometimes once more.
+    pub(crate) chosen: Option<EventId>,
+    /// How often it was sent.
+    pub(crate) times: u32,
     pub(crate) told: Told,
+    /// What its publisher was told when it was sent again after that: the first answer that was another one, if any was.
+    pub(crate) again: Option<Told>,
+}
+
+impl Sent {
+    /// Its publisher was told that it is safe, for the first time or again.
+    pub(crate) fn hear(&mut self, told: Told) {
+        match self.told {
+            Told::Safe { .. } if self.again.is_none_or(|again| again == self.told) => self.again = Some(told),
+            Told::Safe { .. } => {}
+            Told::Nothing | Told::Refused => self.told = told,
+        }
+    }
 }
 
 /// Everything that was sent, by publisher, in the order of their numbers.

@@ -1,7 +1,8 @@
 //! Publishers and the reader of the outputs: threads that go on whatever happens to the node.
 //!
-//! A publisher has one request on its way at a time and never repeats one, so that what it was told is all that is known
-//! of it. The reader notes every event of the test's topics once, by offset, and goes on where it stopped.
+//! A publisher has one request on its way at a time. One for which the node chooses the ids is never repeated, so that what
+//! its publisher was told is all that is known of it; one with ids of its own is sent again until it is answered, and
+//! sometimes once more. The reader notes every event of the test's topics once, by offset, and goes on where it stopped.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -10,7 +11,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use busway_gateway::api::{Envelope, Problem, PublishResponse, TailLine};
-use busway_types::{Entropy as _, SplitMix};
+use busway_types::{Clock as _, Entropy as _, EventId, SplitMix, SystemClock};
+use ureq::Agent;
 
 use crate::history::{Input, KEYS, Kind, Seen, Sent, Told, key_text};
 use crate::node::{Address, agent};
@@ -19,6 +21,10 @@ use crate::node::{Address, agent};
 const AHEAD: u64 = 2_000;
 /// One request of this many goes to the events that are delivered later.
 const LATER_EVERY: u64 = 12;
+/// One request of this many has ids that its publisher chose.
+const CHOSEN_EVERY: u64 = 2;
+/// One of this many of them is sent again though it was answered.
+const AGAIN_EVERY: u64 = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What the threads share.
@@ -83,75 +89,115 @@ pub(crate) fn publish(board: &Board, publisher: u8, seed: u64, most: u32) -> Res
     let mut sent: Vec<Sent> = Vec::new();
     let mut batch = 0;
     while sent.len() < most as usize {
-        let Some(address) = board.node(&board.quiet) else { break };
+        if board.node(&board.quiet).is_none() {
+            break;
+        }
         if board.safe.load(Ordering::Relaxed) > board.out.load(Ordering::Relaxed) + AHEAD {
             std::thread::sleep(PAUSE);
             continue;
         }
         let first = sent.len();
         let body = request(publisher, batch, &mut sent, &mut entropy);
-        let request = agent.post(address.url("/v1/events")).header("Authorization", address.bearer());
-        let answer = request.content_type("application/json").send(body.as_bytes());
-        let answer = answer.and_then(|mut answer| Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?)));
-        match answer {
-            Ok((200, text)) => taken(board, &mut sent[first..], &text)?,
-            Ok((status, text)) => refused(&mut sent[first..], status, &text)?,
-            // Killed before it answered: nobody knows.
-            Err(_) => std::thread::sleep(PAUSE),
-        }
+        let once_more = entropy.next_u64().is_multiple_of(AGAIN_EVERY);
+        send(board, &agent, &mut sent[first..], &body, once_more)?;
         batch += 1;
         std::thread::sleep(Duration::from_micros(entropy.next_u64() % 8_000));
     }
     Ok(sent)
 }
 
-/// The next request, noted as sent.
-fn request(publisher: u8, batch: u32, sent: &mut Vec<Sent>, entropy: &mut SplitMix) -> String {
-    let later = entropy.next_u64().is_multiple_of(LATER_EVERY);
-    let mut body = String::new();
-    for _ in 0..=entropy.next_u64() % 32 {
-        let input = Input { publisher, number: sent.len() as u32 };
-        let (text, key) = (input.text(), (entropy.next_u64() % u64::from(KEYS)) as u8);
-        // Writing to a String does not fail.
-        let _ = if later {
-            let (topic, delay) = (Kind::Later.topic(), entropy.next_u64() % 1_000);
-            writeln!(body, "{{\"topic\":\"{topic}\",\"text\":\"{text}\",\"delay_ms\":{delay}}}")
-        } else {
-            let (topic, key) = (Kind::In.topic(), key_text(publisher, key));
-            writeln!(body, "{{\"topic\":\"{topic}\",\"text\":\"{text}\",\"key\":\"{key}\"}}")
-        };
-        sent.push(Sent { key: (!later).then_some(key), batch, told: Told::Nothing });
-    }
-    body
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Taken,
+    Refused,
+    /// Nobody knows.
+    None,
 }
 
-fn taken(board: &Board, sent: &mut [Sent], text: &str) -> Result<(), String> {
-    // What broke off in the middle is no answer.
-    let Ok(PublishResponse { published }) = serde_json::from_str(text) else { return Ok(()) };
-    if published.len() != sent.len() {
-        return Err(format!("{} receipts for {} events: {text}", published.len(), sent.len()));
-    }
-    for (sent, reply) in sent.iter_mut().zip(published) {
-        sent.told = Told::Safe { id: reply.id, offset: reply.offset };
-        if sent.key.is_some() {
-            board.safe.fetch_add(1, Ordering::Relaxed);
+/// Sends a request, again and again if that is harmless and it is not answered, or if it is to be sent once more.
+fn send(board: &Board, agent: &Agent, sent: &mut [Sent], body: &str, mut once_more: bool) -> Result<(), String> {
+    let chosen = sent.iter().all(|sent| sent.chosen.is_some());
+    let mut first = true;
+    while let Some(address) = board.node(&board.quiet) {
+        sent.iter_mut().for_each(|sent| sent.times += 1);
+        let request = agent.post(address.url("/v1/events")).header("Authorization", address.bearer());
+        let answer = request.content_type("application/json").send(body.as_bytes());
+        let answer = answer.and_then(|mut answer| Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?)));
+        let answer = match answer {
+            Ok((200, text)) => taken(board, sent, &text)?,
+            // One that was sent before may have been taken then, whatever is said of this one.
+            Ok((status, text)) => refused(sent, status, &text, first)?,
+            // Killed before it answered: nobody knows.
+            Err(_) => Answer::None,
+        };
+        match answer {
+            Answer::Taken if chosen && once_more => once_more = false,
+            Answer::Refused if first => break,
+            Answer::None | Answer::Refused if chosen => std::thread::sleep(PAUSE),
+            Answer::None => {
+                std::thread::sleep(PAUSE);
+                break;
+            }
+            Answer::Taken | Answer::Refused => break,
         }
+        first = false;
     }
     Ok(())
 }
 
-fn refused(sent: &mut [Sent], status: u16, text: &str) -> Result<(), String> {
+/// The next request, noted as sent.
+fn request(publisher: u8, batch: u32, sent: &mut Vec<Sent>, entropy: &mut SplitMix) -> String {
+    let later = entropy.next_u64().is_multiple_of(LATER_EVERY);
+    let chosen = entropy.next_u64().is_multiple_of(CHOSEN_EVERY);
+    let mut body = String::new();
+    for _ in 0..=entropy.next_u64() % 32 {
+        let input = Input { publisher, number: sent.len() as u32 };
+        let (text, key) = (input.text(), (entropy.next_u64() % u64::from(KEYS)) as u8);
+        let id = chosen.then(|| EventId::new(SystemClock::new().now(), entropy));
+        let own = id.map_or(String::new(), |id| format!(",\"id\":\"{id}\""));
+        // Writing to a String does not fail.
+        let _ = if later {
+            let (topic, delay) = (Kind::Later.topic(), entropy.next_u64() % 1_000);
+            writeln!(body, "{{\"topic\":\"{topic}\",\"text\":\"{text}\",\"delay_ms\":{delay}{own}}}")
+        } else {
+            let (topic, key) = (Kind::In.topic(), key_text(publisher, key));
+            writeln!(body, "{{\"topic\":\"{topic}\",\"text\":\"{text}\",\"key\":\"{key}\"{own}}}")
+        };
+        let key = (!later).then_some(key);
+        sent.push(Sent { key, batch, chosen: id, times: 0, told: Told::Nothing, again: None });
+    }
+    body
+}
+
+fn taken(board: &Board, sent: &mut [Sent], text: &str) -> Result<Answer, String> {
+    // What broke off in the middle is no answer.
+    let Ok(PublishResponse { published }) = serde_json::from_str(text) else { return Ok(Answer::None) };
+    if published.len() != sent.len() {
+        return Err(format!("{} receipts for {} events: {text}", published.len(), sent.len()));
+    }
+    for (sent, reply) in sent.iter_mut().zip(published) {
+        let first = !matches!(sent.told, Told::Safe { .. });
+        sent.hear(Told::Safe { id: reply.id, offset: reply.offset });
+        if sent.key.is_some() && first {
+            board.safe.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(Answer::Taken)
+}
+
+fn refused(sent: &mut [Sent], status: u16, text: &str, first: bool) -> Result<Answer, String> {
     let problem: Problem = serde_json::from_str(text).map_err(|e| format!("{status}: {text}: {e}"))?;
     match problem.word() {
         "overloaded" => {
-            for sent in sent {
-                sent.told = Told::Refused;
+            if first {
+                sent.iter_mut().for_each(|sent| sent.told = Told::Refused);
             }
             std::thread::sleep(PAUSE);
-            Ok(())
+            Ok(Answer::Refused)
         }
         // It may have taken effect, as its description says.
-        "timed-out" => Ok(()),
+        "timed-out" => Ok(Answer::None),
         _ => Err(format!("a publisher was answered {status}: {text}")),
     }
 }

@@ -164,13 +164,16 @@ fn judge(
     sorted.sort_unstable();
     let (middle, most) = (sorted.get(sorted.len() / 2).copied(), sorted.last().copied());
     let ms = |time: Option<Duration>| time.map_or(0, |time| time.as_millis());
-    let check::Totals { sent, safe, refused, unknown, unknown_taken, effects } = totals;
+    let check::Totals { sent, safe, refused, unknown, unknown_taken, repeated, effects } = totals;
     Ok(format!(
         "crash test: {killed} kills survived, {early} of them while starting; back after {} ms (median), {} ms (longest)\n\
          {sent} events sent: {safe} acknowledged, {refused} refused, {unknown} unknown, of which {unknown_taken} were taken\n\
+         {} sent again with the same id, {} of them though they were acknowledged: each there once, each receipt the first\n\
          {effects} effects, each exactly once; order of {} keys held, counters exact, {} dead letters as they must be",
         ms(middle),
         ms(most),
+        repeated.0,
+        repeated.1,
         u32::from(PUBLISHERS) * u32::from(history::KEYS),
         end.dead.len(),
     ))
