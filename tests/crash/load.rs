@@ -120,7 +120,9 @@ fn send(board: &Board, agent: &Agent, sent: &mut [Sent], body: &str, mut once_mo
     let chosen = sent.iter().all(|sent| sent.chosen.is_some());
     let mut first = true;
     while let Some(address) = board.node(&board.quiet) {
-        sent.iter_mut().for_each(|sent| sent.times += 1);
+        for sent in sent.iter_mut() {
+            sent.times += 1;
+        }
         let request = agent.post(address.url("/v1/events")).header("Authorization", address.bearer());
         let answer = request.content_type("application/json").send(body.as_bytes());
         let answer = answer.and_then(|mut answer| Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?)));
@@ -191,7 +193,9 @@ fn refused(sent: &mut [Sent], status: u16, text: &str, first: bool) -> Result<An
     match problem.word() {
         "overloaded" => {
             if first {
-                sent.iter_mut().for_each(|sent| sent.told = Told::Refused);
+                for sent in sent {
+                    sent.told = Told::Refused;
+                }
             }
             std::thread::sleep(PAUSE);
             Ok(Answer::Refused)

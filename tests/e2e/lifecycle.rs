@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use busway_gateway::api::StatusReport;
+
 use crate::harness::{App, event, keyed};
 use busway_tests::{assemble, bad, programs};
 
@@ -233,6 +235,20 @@ async fn settings_of_the_manifest_take_hold() {
     .await;
     let never = bus.service("never").await;
     assert_eq!((never.published, never.state.as_str()), (0, "idle"), "a task that never runs is not told as running");
+    bus.stop().await;
+}
+
+/// A changed manifest is told in `status`, until it is again what the node runs with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_put_right_again_is_no_longer_told() {
+    let app = App::new().service("count", programs::COUNT, "");
+    let bus = app.run().await;
+    let loaded = std::fs::read(app.path().join("busway.toml")).expect("the manifest");
+    app.write("busway.toml", b"[services.count]\ncomponent = \"other.wasm\"\n");
+    let told = |status: &StatusReport| status.refused.iter().any(|file| file.path.ends_with("busway.toml"));
+    bus.until("the change is told", told).await;
+    app.write("busway.toml", &loaded);
+    bus.until("it is told no more", |status| !told(status)).await;
     bus.stop().await;
 }
 

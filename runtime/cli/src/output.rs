@@ -6,6 +6,9 @@
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anstream::AutoStream;
 use anyhow::Result;
@@ -114,6 +117,43 @@ pub(crate) fn is_attended() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Shows a person at stderr that something takes long, and for how long already. Gone when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting(Option<(mpsc::SyncSender<()>, JoinHandle<()>)>);
+
+impl Waiting {
+    /// Says `what` after a second, if somebody sees it.
+    pub(crate) fn begin(what: &'static str) -> Self {
+        if !is_attended() {
+            return Self(None);
+        }
+        let (end, ended) = mpsc::sync_channel(0);
+        let shown = thread::spawn(move || tell_time(what, Duration::from_secs(1), &ended, &mut io::stderr()));
+        Self(Some((end, shown)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((end, shown)) = self.0.take() {
+            drop(end);
+            drop(shown.join());
+        }
+    }
+}
+
+/// Counts seconds, each as long as `second`, on one line until the other end is dropped, and wipes the line then.
+fn tell_time(what: &str, second: Duration, ended: &mpsc::Receiver<()>, out: &mut impl Write) {
+    let mut seconds = 0_u32;
+    while ended.recv_timeout(second) == Err(mpsc::RecvTimeoutError::Timeout) {
+        seconds += 1;
+        drop(write!(out, "\r{seconds} s: {what}").and_then(|()| out.flush()));
+    }
+    if seconds > 0 {
+        drop(write!(out, "\r\x1b[K").and_then(|()| out.flush()));
+    }
+}
+
 /// Text from elsewhere, safe to show: on one line and without control characters.
 pub(crate) fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -150,6 +190,31 @@ pub(crate) fn shown_lines(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Ends the waiting once it was told the time.
+    struct Ends(Option<mpsc::SyncSender<()>>, Vec<u8>);
+
+    impl Write for Ends {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = None;
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_waits_sees_the_time_and_no_trace_of_it_afterwards() {
+        let (end, ended) = mpsc::sync_channel(0);
+        let mut out = Ends(Some(end), Vec::new());
+        tell_time("looking", Duration::from_millis(1), &ended, &mut out);
+        assert_eq!(String::from_utf8_lossy(&out.1), "\r1 s: looking\r\u{1b}[K");
+        out.1.clear();
+        tell_time("looking", Duration::from_millis(1), &ended, &mut out);
+        assert!(out.1.is_empty(), "what is quick says nothing");
+    }
 
     #[test]
     fn what_comes_from_elsewhere_cannot_steer_the_terminal() {

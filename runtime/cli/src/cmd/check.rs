@@ -45,9 +45,17 @@ struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     subscribes: Vec<Pattern>,
+    /// Whether it is to run (`enabled`).
+    enabled: bool,
     /// Why it would be refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
+}
+
+impl Checked {
+    fn is_refused(&self) -> bool {
+        self.enabled && self.problem.is_some()
+    }
 }
 
 pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
@@ -61,11 +69,13 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
         component: refused.path.clone(),
         kind: None,
         subscribes: Vec::new(),
+        enabled: true,
         problem: Some(refused.reason.clone()),
     });
     let mut services: Vec<Checked> = app.services.values().map(|service| check(&host, service)).collect();
     services.extend(refused);
-    let report = Report { ok: services.iter().all(|service| service.problem.is_none()), services };
+    // `run` does not look at what is not enabled, and so refuses nothing of it.
+    let report = Report { ok: !services.iter().any(Checked::is_refused), services };
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -84,6 +94,7 @@ fn check(host: &Host, service: &ServiceConfig) -> Checked {
         component: service.component.clone(),
         kind: None,
         subscribes: Vec::new(),
+        enabled: service.enabled,
         problem: None,
     };
     if let Err(error) = examine(host, service, &mut checked) {
@@ -104,6 +115,12 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
         let file = shown(&checked.component.display().to_string());
         let name = checked.service.as_ref().map_or_else(|| file.clone(), ToString::to_string);
         match (&checked.problem, &checked.kind) {
+            (problem, _) if !checked.enabled => {
+                let problem = problem.as_ref().map_or_else(String::new, |problem| {
+                    format!("; if it were enabled it would be refused: {}", shown_lines(problem))
+                });
+                output.line(format!("{} {name}: enabled = false{problem}", "off".yellow().bold()))?;
+            }
             (Some(problem), _) => {
                 output.line(format!("{} {name}: {}", "refused".red().bold(), shown_lines(problem)))?;
                 if checked.service.is_some() {
@@ -117,9 +134,10 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
             }
         }
     }
-    let bad = report.services.iter().filter(|checked| checked.problem.is_some()).count();
+    let bad = report.services.iter().filter(|checked| checked.is_refused()).count();
+    let enabled = report.services.iter().filter(|checked| checked.enabled).count();
     let summary = match bad {
-        0 => format!("{} can run: busway run {}", some(report.services.len(), "service"), app.display()),
+        0 => format!("{} can run: busway run {}", some(enabled, "service"), app.display()),
         bad => format!("{bad} of {} would be refused", some(report.services.len(), "service")),
     };
     output.line(summary)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use busway_gateway::AdminToken;
 use busway_gateway::api::StatusReport;
 use busway_host::Compiling;
-use busway_node::manifest::{App, EngineUrl};
+use busway_node::manifest::{App, EngineUrl, RunPolicy};
 use busway_node::{Node, NodeOptions};
 use busway_types::{Clock as _, SystemClock};
 use clap::Args;
@@ -86,9 +86,18 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
     // A faulty app is told when the node starts.
     let app = App::load(&args.app).ok();
     let data = data_folder(options.engine.as_ref(), app.as_ref());
-    let nothing = app.and_then(|app| app.nothing_to_run());
+    let nothing = app.as_ref().and_then(App::nothing_to_run);
     if let Some(nothing) = nothing.as_ref().filter(|_| args.no_watch || args.exit_when_idle) {
         bail!("{nothing}");
+    }
+    if let Some(why) = app.as_ref().and_then(never_idle).filter(|_| args.exit_when_idle) {
+        warn(format!("{why}, so the node is never idle: --exit-when-idle does not end it"));
+    }
+    if let Some(address) = node.admin.filter(|address| !address.ip().is_loopback()) {
+        warn(format!(
+            "the admin API at {address} can be reached from other machines, unencrypted; whoever knows its token may do \
+             everything (127.0.0.1 is for this machine only)"
+        ));
     }
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
     options.cache_dir = cache().filter(|_| !args.no_cache);
@@ -132,6 +141,19 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
         () = signals.next() => bail!("stopped at once; what was in flight is tried again at the next start with --data"),
     }
     Ok(())
+}
+
+/// What keeps a node from ever being idle.
+fn never_idle(app: &App) -> Option<String> {
+    app.services.values().filter(|service| service.enabled).find_map(|service| {
+        if service.schedule.is_some() {
+            Some(format!("service `{}` has a schedule", service.name))
+        } else if service.run == RunPolicy::Always {
+            Some(format!("service `{}` has run = \"always\"", service.name))
+        } else {
+            None
+        }
+    })
 }
 
 /// Where the node keeps its data, for whoever has to choose among several nodes.

@@ -11,7 +11,7 @@ use owo_colors::OwoColorize;
 
 use crate::client::Client;
 use crate::format::counted;
-use crate::output::{Output, note, preview, shown, warn};
+use crate::output::{Output, Waiting, note, preview, shown, warn};
 use crate::tree::Tree;
 
 /// Show the journey of an event, from its first cause to its last effect
@@ -34,7 +34,10 @@ pub(crate) struct TraceArgs {
 
 pub(crate) fn run(args: &TraceArgs, client: &Client, output: &mut Output) -> Result<()> {
     let query = TraceQuery { limit: Some(args.limit) };
-    let trace: Trace = client.get(&format!("/v1/trace/{}", args.id), &query)?;
+    let waiting = Waiting::begin("looking through the log for what came of it, at most about 20 s; Ctrl-C stops");
+    let trace = client.get(&format!("/v1/trace/{}", args.id), &query);
+    drop(waiting);
+    let trace: Trace = trace?;
     if output.is_json() {
         return output.json(&trace);
     }

@@ -62,7 +62,7 @@ fn publishing_prints_the_id_and_warns_when_nobody_listens() {
     assert_eq!((run.code, run.stdout), (0, format!("{ID}\n")));
     assert_eq!(
         run.stderr,
-        "warning: nobody subscribes to `shop.order`; the nearest that somebody does is `shop.orders`\n"
+        "warning: no service here subscribes to `shop.order` now; the nearest that one does is `shop.orders`\n"
     );
     let asked = &node.asked()[0];
     assert!(asked.starts_with("POST /v1/events HTTP/1.1\r\n"), "{asked}");

@@ -82,6 +82,30 @@ fn a_folder_without_components_says_where_cargo_puts_them() {
 }
 
 #[test]
+fn what_is_not_enabled_is_not_refused_and_what_is_never_idle_is_said() {
+    let sandbox = Sandbox::new();
+    let manifest = sandbox.path().join("busway.toml");
+    std::fs::write(sandbox.path().join("bad.wasm"), b"nothing").expect("a file");
+    let service = "[services.bad]\ncomponent = \"bad.wasm\"\nschedule = \"0 6 * * *\"\nemit = \"t\"\nenabled = ";
+    std::fs::write(&manifest, format!("{service}false\n")).expect("a manifest");
+    let run = sandbox.busway(&["check", &text(&manifest)]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert!(
+        run.stdout.starts_with("off bad: enabled = false; if it were enabled it would be refused: "),
+        "{}",
+        run.stdout
+    );
+    std::fs::write(&manifest, format!("{service}true\n")).expect("a manifest");
+    let run = sandbox.busway(&["check", &text(&manifest)]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    // It cannot start there, and has said so by then.
+    let run = sandbox.busway(&["run", &text(&manifest), "--exit-when-idle", "--admin", "192.0.2.1:1"]);
+    assert_eq!(run.code, 1, "{}", run.stdout);
+    assert!(run.stderr.contains("service `bad` has a schedule, so the node is never idle"), "{}", run.stderr);
+    assert!(run.stderr.contains("can be reached from other machines"), "{}", run.stderr);
+}
+
+#[test]
 fn mistakes_in_a_manifest_are_shown_with_their_place() {
     let sandbox = Sandbox::new();
     let manifest = sandbox.path().join("busway.toml");

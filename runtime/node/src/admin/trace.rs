@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use busway_engine::{Handled, Handling, KnownSubscription};
@@ -24,11 +25,28 @@ pub(super) async fn trace(inner: &Arc<Inner>, id: EventId, query: TraceQuery) ->
     inner.engine.flush().await.map_err(super::failed)?;
     let inner = Arc::clone(inner);
     let limit = query.limit.unwrap_or(TraceQuery::LIMIT).clamp(1, TraceQuery::LIMIT);
-    let traced = tokio::task::spawn_blocking(move || follow(&inner, id, limit)).await;
+    let asking = Asking::default();
+    let asked = Arc::clone(&asking.0);
+    let traced = tokio::task::spawn_blocking(move || follow(&inner, id, limit, &asked)).await;
     traced.map_err(|panic| ApiError::Failed { detail: panic.to_string() })?
 }
 
-fn follow(inner: &Inner, id: EventId, limit: usize) -> Result<Trace, ApiError> {
+/// Whether whoever asked has gone: this is dropped with the request, which ends when its connection does.
+#[derive(Default)]
+struct Asking(Arc<AtomicBool>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Nobody hears this.
+fn nobody_asks() -> ApiError {
+    ApiError::Failed { detail: "the client went away".to_owned() }
+}
+
+fn follow(inner: &Inner, id: EventId, limit: usize, gone: &AtomicBool) -> Result<Trace, ApiError> {
     let safe = inner.engine.safe_head();
     let find = |id| {
         let found = inner.engine.find(id).map_err(super::failed)?;
@@ -41,6 +59,9 @@ fn follow(inner: &Inner, id: EventId, limit: usize) -> Result<Trace, ApiError> {
     })?;
     let mut cause_gone = false;
     for _ in 0..LONGEST_WAY {
+        if gone.load(Ordering::Relaxed) {
+            return Err(nobody_asks());
+        }
         let Some(cause) = first.event.causality.cause else { break };
         let Some(logged) = find(cause)? else {
             cause_gone = true;
@@ -48,7 +69,10 @@ fn follow(inner: &Inner, id: EventId, limit: usize) -> Result<Trace, ApiError> {
         };
         first = logged;
     }
-    let (logged, more) = effects(inner, first, limit, safe)?;
+    let (logged, more) = effects(inner, first, limit, safe, gone)?;
+    if gone.load(Ordering::Relaxed) {
+        return Err(nobody_asks());
+    }
     let offsets: BTreeSet<Offset> = logged.iter().map(|logged| logged.offset).collect();
     let handled = inner.engine.handled(PARTITION, &offsets, LOOK_FOR).map_err(super::failed)?;
     let recorded = handled.is_some();
@@ -59,7 +83,13 @@ fn follow(inner: &Inner, id: EventId, limit: usize) -> Result<Trace, ApiError> {
 }
 
 /// The first event and everything that came of it, and whether there may be more.
-fn effects(inner: &Inner, first: Logged, limit: usize, safe: Offset) -> Result<(Vec<Logged>, bool), ApiError> {
+fn effects(
+    inner: &Inner,
+    first: Logged,
+    limit: usize,
+    safe: Offset,
+    gone: &AtomicBool,
+) -> Result<(Vec<Logged>, bool), ApiError> {
     let began = inner.clock.monotonic_ns();
     let (mut ids, mut from) = (vec![first.event.id], first.offset + 1);
     let mut found = vec![first];
@@ -67,6 +97,9 @@ fn effects(inner: &Inner, first: Logged, limit: usize, safe: Offset) -> Result<(
         let effect = inner.engine.caused(PARTITION, &ids, from).map_err(super::failed)?;
         let Some(effect) = effect.filter(|logged| logged.offset < safe) else { return Ok((found, false)) };
         let taken = Duration::from_nanos(inner.clock.monotonic_ns().saturating_sub(began));
+        if gone.load(Ordering::Relaxed) {
+            return Err(nobody_asks());
+        }
         if found.len() >= limit || taken >= LOOK_FOR {
             return Ok((found, true));
         }

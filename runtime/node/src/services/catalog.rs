@@ -143,6 +143,11 @@ impl Catalog {
         self.refusals().retain(|(path, service), _| service.is_some() || there.contains(path));
     }
 
+    /// Forgets what was noted of a file that could be no service.
+    pub(crate) fn forgive_unfit(&self, path: &Path) {
+        self.refusals().remove(&(path.to_owned(), None));
+    }
+
     pub(crate) fn forgive(&self, path: &Path, service: &ServiceName) {
         self.refusals().remove(&(path.to_owned(), Some(service.clone())));
     }

@@ -58,6 +58,8 @@ pub(crate) struct Supervisor {
     busy_tasks: Arc<watch::Sender<usize>>,
     /// The manifest as it was seen last, so that a change is said once; no fingerprint while there is none.
     manifest: Option<(PathBuf, Option<Fingerprint>)>,
+    /// What stood in the manifest when the node started; none when there was none.
+    loaded: Option<Vec<u8>>,
 }
 
 impl Supervisor {
@@ -71,6 +73,7 @@ impl Supervisor {
         // A folder without a manifest may get one.
         let beside = || app.folder.as_ref().map(|folder| folder.join(MANIFEST));
         let manifest = app.manifest.as_ref().map(|manifest| manifest.path.clone()).or_else(beside);
+        let loaded = manifest.as_ref().and_then(|path| std::fs::read(path).ok());
         let manifest = manifest.map(|path| {
             let now = Fingerprint::of(&path);
             (path, now)
@@ -86,6 +89,7 @@ impl Supervisor {
             leaving: Leaving::default(),
             busy_tasks,
             manifest,
+            loaded,
         }
     }
 
@@ -207,6 +211,10 @@ impl Supervisor {
                     _ => "changed",
                 };
                 *seen = now;
+                if std::fs::read(&*path).ok() == self.loaded {
+                    tracing::info!(manifest = %path.display(), "the manifest is again what the node runs with");
+                    return self.inner.services.forgive_unfit(path);
+                }
                 tracing::warn!(manifest = %path.display(), "the manifest {what}; restart the node to apply it");
                 let reason = format!("the manifest {what} while the node runs; restart the node to apply it");
                 self.inner.services.refuse(path.clone(), None, reason, self.inner.clock.now());

@@ -26,7 +26,7 @@ const MOST_BYTES: u64 = 65 * 1024 * 1024;
 #[derive(Debug, Args)]
 #[command(
     long_about = "Publishes an event and prints its id once it is as safe as the node's durability promises. The data \
-        comes from --data, --file or stdin, byte for byte.\n\n\
+        comes from --data (the data itself, not the name of a file), --file FILE or stdin, byte for byte.\n\n\
         With --lines each line of the input is an event (NDJSON, in order, 256 at a time):\n  \
         - a JSON object with `data` (any JSON), `text` or `base64`, and no fields beside those of an event (topic, key, id, \
         content_type, headers, correlation, traceparent, delay_ms, expires_ms), is an event; what it does not say comes \
@@ -58,7 +58,7 @@ pub(crate) struct PublishArgs {
     /// Media type of the data [default: application/json when it is JSON]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// The data
+    /// The data itself; --file reads it from a file
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["file", "lines"])]
     data: Option<String>,
     /// Read the data from this file instead of stdin
@@ -188,13 +188,12 @@ fn is_overloaded(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Refused>().is_some_and(|refused| refused.0.word() == "overloaded")
 }
 
-/// Says, once per topic, that nobody will see the event.
+/// Says, once per topic, that no service handles the event now. A subscription that is detached may have it kept.
 fn warn_of_silence(told: &mut BTreeSet<String>, topic: &str, reply: &PublishReply) {
     if reply.subscribers > 0 || told.len() >= 20 || !told.insert(topic.to_owned()) {
         return;
     }
-    match &reply.hint {
-        Some(hint) => warn(format!("nobody subscribes to `{topic}`; the nearest that somebody does is `{hint}`")),
-        None => warn(format!("nobody subscribes to `{topic}`")),
-    }
+    let nearest =
+        reply.hint.as_ref().map_or_else(String::new, |hint| format!("; the nearest that one does is `{hint}`"));
+    warn(format!("no service here subscribes to `{topic}` now{nearest}"));
 }
