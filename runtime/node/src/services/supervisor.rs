@@ -159,7 +159,8 @@ impl Supervisor {
         self.look_at_manifest();
         let mut now: BTreeMap<PathBuf, Option<Fingerprint>> = BTreeMap::new();
         if let Some(Ok(files)) = self.app.folder.as_deref().map(components) {
-            let mut unfit = BTreeSet::new();
+            // The manifest stands among the components, and what is noted of it has nothing to do with them.
+            let mut unfit: BTreeSet<PathBuf> = self.manifest.iter().map(|(path, _)| path.clone()).collect();
             for file in files {
                 match self.app.service_for(&file) {
                     Ok(config) if config.enabled => {
