@@ -50,6 +50,7 @@ pub(crate) enum Command {
     Run(cmd::run::RunArgs),
     Check(cmd::check::CheckArgs),
     Inspect(cmd::inspect::InspectArgs),
+    Contract(cmd::contract::ContractArgs),
     Publish(cmd::publish::PublishArgs),
     Tail(cmd::tail::TailArgs),
     Trace(cmd::trace::TraceArgs),

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod contract;
 pub(crate) mod dead;
 pub(crate) mod forget;
 pub(crate) mod inspect;
@@ -29,6 +30,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Bench(args) => bench::run(args, output),
         Command::Check(args) => check::run(&args, output),
         Command::Inspect(args) => inspect::run(&args, output),
+        Command::Contract(args) => contract::run(&args, output),
         Command::Publish(args) => publish::run(args, &Client::find(&node)?, output),
         Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
         Command::Trace(args) => trace::run(&args, &Client::find(&node)?, output),

@@ -92,6 +92,11 @@ impl Api {
         self.uses.extend(source.found.into_iter().map(|found| (service.clone(), found)));
     }
 
+    /// What the document is called.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// The contracts, each once.
     pub fn contracts(&self) -> Vec<Contract> {
         merge(self.uses.iter().map(|(_, found)| &found.contract))
