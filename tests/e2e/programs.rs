@@ -312,3 +312,20 @@ pub(crate) async fn flaky() {
     }
     bus.stop().await;
 }
+
+#[test]
+pub(crate) fn documented() {
+    let show = |format: &str| {
+        let output = std::process::Command::new(busway_tests::busway())
+            .args(["contract", "show", programs::DOCUMENTED, "--format", format])
+            .output()
+            .expect("busway can be started");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    // Linking drops doc comments; what `embed_contract!` put there survives it, with full optimisation and stripped.
+    for said in ["What is said at a door.", "Who comes.", "As on the invitation.", "Somebody is at the door."] {
+        assert!(show("wit").contains(&format!("/// {said}")), "{}", show("wit"));
+    }
+    assert!(show("asyncapi").contains("test.greetings.v1.door.came"));
+}

@@ -115,3 +115,36 @@ macro_rules! service {
         $crate::service!(subscribe = [], $handler);
     };
 }
+
+/// Keeps the doc comments of a contract in the component.
+///
+/// Tools drop them when they make a component. This puts the text of a WIT file, by its path from the folder of
+/// `Cargo.toml`, into a custom section, where `busway contract show` finds it. No code reads it, and a service does
+/// without it as well. Once for each file that is wanted:
+///
+/// ```no_run
+/// busway_guest::embed_contract!("../../wit/bus.wit");
+/// # fn main() {}
+/// ```
+#[macro_export]
+macro_rules! embed_contract {
+    ($path:literal) => {
+        const _: () = {
+            // The line before the file is how files in one section are told apart.
+            const WIT: &str = ::core::concat!(
+                "//// ",
+                $path,
+                "\n",
+                ::core::include_str!(::core::concat!(::core::env!("CARGO_MANIFEST_DIR"), "/", $path)),
+                "\n"
+            );
+            #[cfg(target_family = "wasm")]
+            #[used]
+            #[unsafe(link_section = "busway-contract")]
+            static SECTION: [u8; WIT.len()] = match WIT.as_bytes().first_chunk() {
+                ::core::option::Option::Some(wit) => *wit,
+                ::core::option::Option::None => ::core::unreachable!(),
+            };
+        };
+    };
+}
