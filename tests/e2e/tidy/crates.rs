@@ -38,7 +38,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "busway-node",
         ],
     ),
-    ("busway-fuzz", &["busway-types", "busway-log", "busway-gateway", "busway-node"]),
+    ("busway-fuzz", &["busway-types", "busway-contract", "busway-log", "busway-gateway", "busway-node"]),
     ("busway-sim", &["busway-types", "busway-log", "busway-dispatch", "busway-engine"]),
     ("busway-xtask", &[]),
     (

@@ -1,9 +1,10 @@
-//! Fuzzing of everything that reads what others wrote: disk contents, manifests, topics, lines of events.
+//! Fuzzing of everything that reads what others wrote: disk contents, manifests, topics, lines of events, components and WIT.
 //!
 //! Role: mutate the entries of a corpus (in `corpus/TARGET/`, one file each) and give the result to a [`Target`]. A target
 //! panics on what must never be. Runs on stable Rust with no tools beside it; a seed decides every input, so that a
 //! failure is told by its input alone, which becomes an entry of the corpus.
 
+mod contracts;
 mod mutate;
 mod targets;
 

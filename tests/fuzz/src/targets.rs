@@ -10,6 +10,8 @@ use busway_node::manifest::Manifest;
 use busway_types::{Draft, EventId, Key, KvWrite, Limits, Parked, Pattern, ServiceName, SubId, Timestamp, Topic};
 use bytes::Bytes;
 
+use crate::contracts;
+
 /// A reader of foreign bytes.
 pub struct Target {
     /// Its name, and that of its folder in the corpus.
@@ -37,6 +39,8 @@ pub const ALL: &[Target] = &[
     },
     Target { name: "manifest", words: MANIFEST, brief: 2_000, made: Vec::new, run: manifest },
     Target { name: "lines", words: LINES, brief: 20_000, made: Vec::new, run: lines },
+    Target { name: "component", words: &[], brief: 2_000, made: contracts::components, run: contracts::component },
+    Target { name: "wit", words: contracts::WIT, brief: 2_000, made: Vec::new, run: contracts::wit },
 ];
 
 const MANIFEST: &[&str] = &[

@@ -117,6 +117,13 @@ pub fn from_component(bytes: &[u8]) -> Result<Source, component::Invalid> {
     Ok(source)
 }
 
+/// Reads WIT whose text is at hand: all contracts of all its packages. Several files are told apart as in [`SECTION`].
+pub fn from_text(text: &str) -> Result<Source, SourceError> {
+    let contracts = texts(text).map_err(|message| SourceError::Wit { message, hint: "" })?;
+    let found = contracts.into_iter().map(|contract| Found { direction: None, contract });
+    Ok(Source { found: found.collect(), problems: Vec::new() })
+}
+
 /// The component with the WIT at a path inside (see [`SECTION`]); what it carried of this kind before is replaced.
 ///
 /// # Errors
@@ -252,14 +259,27 @@ fn embedded(bytes: &[u8]) -> Result<Vec<Contract>, String> {
     if bytes.starts_with(b"\0asm") {
         return decode(bytes).map(|decoded| all(decoded.resolve()));
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is neither a WIT package nor text".to_owned())?;
-    let mut resolve = Resolve { all_features: true, ..Resolve::default() };
+    texts(std::str::from_utf8(bytes).map_err(|_| "it is neither a WIT package nor text".to_owned())?)
+}
+
+/// The contracts of files in a text.
+fn texts(text: &str) -> Result<Vec<Contract>, String> {
     let files = section::files(text);
+    if text.len() > MOST_TEXT || files.len() > MOST_FILES {
+        return Err(format!("it has more than {MOST_FILES} files or {MOST_TEXT} bytes"));
+    }
+    let mut resolve = Resolve { all_features: true, ..Resolve::default() };
     // The parser is made for the files of whoever runs it.
     let parsed = catch_unwind(AssertUnwindSafe(|| push_texts(&mut resolve, &files)));
     parsed.map_err(|_| "it cannot be parsed".to_owned())??;
     Ok(all(&resolve))
 }
+
+/// Bytes of WIT that a component may carry as text.
+const MOST_TEXT: usize = 1 << 20;
+
+/// Files of WIT that a component may carry as text.
+const MOST_FILES: usize = 100;
 
 /// Packages may use each other in any order: those that cannot be resolved yet wait for the others.
 fn push_texts(resolve: &mut Resolve, files: &[(String, &str)]) -> Result<(), String> {

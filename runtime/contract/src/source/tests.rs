@@ -260,3 +260,12 @@ fn types_that_explode_are_refused_without_being_built() {
     let [problem] = &source.problems[..] else { panic!("{source:?}") };
     assert!(problem.contains("more than 10000 parts") || problem.contains("nested more than 32"), "{problem}");
 }
+
+#[test]
+fn text_that_is_carried_has_a_bound() {
+    let many = "//// a.wit\npackage a:b;\n".repeat(MOST_FILES + 1);
+    assert!(from_text(&many).unwrap_err().to_string().contains("more than 100 files"));
+    let long = format!("package a:b;\n// {}", "x".repeat(MOST_TEXT));
+    assert!(from_text(&long).unwrap_err().to_string().contains("more than 100 files or 1048576 bytes"));
+    assert_eq!(from_text(ORDERS).unwrap(), from_text(&format!("{WORLD}\n//// b\n{ORDERS}")).unwrap());
+}
