@@ -26,9 +26,9 @@ pub mod component;
 pub mod document;
 mod id;
 mod model;
-#[cfg(test)]
-mod random;
 pub mod source;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod types;

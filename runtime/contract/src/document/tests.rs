@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::compare::{Verdict, compare};
-use crate::random::{Random, generate, sample};
+use crate::testing::{Random, generate, sample};
 use crate::{Param, Type, source};
 
 const SHOP: &str = r"
@@ -196,7 +196,7 @@ fn values_fit_their_json_schema_and_wrong_ones_do_not() {
 
 /// Whether an object without members is a value: a record of options.
 fn reads_nothing(ty: &Type) -> bool {
-    crate::random::reads(ty, &json!({}))
+    crate::testing::reads(ty, &json!({}))
 }
 
 /// An order, and what is wrong with others.

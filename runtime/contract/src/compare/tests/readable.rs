@@ -2,7 +2,7 @@
 //! knows nothing of the comparison; whatever is the same type must be called the same.
 
 use super::super::{Verdict, compare_functions};
-use crate::random::{Random, change, generate, reads, sample};
+use crate::testing::{Random, change, generate, reads, sample};
 use crate::{Function, Param, Type};
 
 #[test]

@@ -1,21 +1,24 @@
-//! Random types, changes to them, values of them, and a reader of values that knows nothing but a type: for tests.
+//! For tests, here and in other crates (feature `testing`): random types, changes to them, values of them, and a reader of
+//! values that knows nothing but a type. A seed decides everything.
 
 use std::sync::Arc;
 
+use busway_types::{Entropy as _, SplitMix};
 use serde_json::{Map, Value, json};
 
 use crate::{Case, Enum, Field, Flags, Label, Record, Type, Variant};
 
-/// A seeded generator (splitmix64).
-pub(crate) struct Random(pub(crate) u64);
+/// A generator of numbers with its seed.
+#[derive(Clone, Debug)]
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % bound as u64) as usize
+    /// A number below the bound.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let mut entropy = SplitMix(self.0);
+        let number = entropy.next_u64();
+        *self = Self(entropy.0);
+        (number % bound as u64) as usize
     }
 
     fn one_in(&mut self, n: usize) -> bool {
@@ -56,7 +59,7 @@ fn list_of(ty: Type) -> Type {
 }
 
 /// A type at most so deep.
-pub(crate) fn generate(random: &mut Random, depth: usize) -> Type {
+pub fn generate(random: &mut Random, depth: usize) -> Type {
     if depth == 0 || random.one_in(4) {
         return LEAVES[random.below(LEAVES.len())].clone();
     }
@@ -83,7 +86,7 @@ pub(crate) fn generate(random: &mut Random, depth: usize) -> Type {
 }
 
 /// The type with changes here and there, about half of them harmless.
-pub(crate) fn change(ty: &Type, random: &mut Random) -> Type {
+pub fn change(ty: &Type, random: &mut Random) -> Type {
     if random.one_in(12) {
         return match random.below(4) {
             0 => Type::Option(Arc::new(ty.clone())),
@@ -146,7 +149,7 @@ fn edit<T>(members: &mut Vec<T>, random: &mut Random, new: impl FnOnce(Arc<str>)
 }
 
 /// A value of a type, as it travels.
-pub(crate) fn sample(ty: &Type, random: &mut Random) -> Value {
+pub fn sample(ty: &Type, random: &mut Random) -> Value {
     let low_or_high = |random: &mut Random, low: Value, high: Value| if random.one_in(2) { low } else { high };
     match ty {
         Type::Bool => json!(random.one_in(2)),
@@ -210,7 +213,7 @@ fn all(value: &Value, length: Option<usize>, readable: impl Fn(usize, &Value) ->
 }
 
 /// Whether a value can be read as a type.
-pub(crate) fn reads(ty: &Type, value: &Value) -> bool {
+pub fn reads(ty: &Type, value: &Value) -> bool {
     let float = || value.is_number() || matches!(value.as_str(), Some("NaN" | "Infinity" | "-Infinity"));
     match ty {
         Type::Bool => value.is_boolean(),
