@@ -117,7 +117,10 @@ impl Upkeep {
     /// Does everything there is to do.
     fn round(&self, shared: &Shared) -> Result<(), LogError> {
         loop {
-            while let Some(segment) = lock(&self.inner).released.pop_front() {
+            loop {
+                // The lock is let go before the file is touched: what cannot be given back is put back under it.
+                let next = lock(&self.inner).released.pop_front();
+                let Some(segment) = next else { break };
                 if let Err((segment, error)) = give_back(shared, segment) {
                     lock(&self.inner).released.push_front(segment);
                     return Err(error);
