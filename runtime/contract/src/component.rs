@@ -29,6 +29,14 @@ pub struct Uses {
     pub refused: Vec<Refused>,
 }
 
+impl Uses {
+    /// Whether an interface is one of the contracts, carried or refused.
+    pub fn names(&self, direction: Direction, interface: &str) -> bool {
+        self.uses.iter().any(|used| used.direction == direction && used.contract.id.to_string() == interface)
+            || self.refused.iter().any(|refused| refused.direction == direction && refused.interface == interface)
+    }
+}
+
 /// The bytes are not a valid component.
 #[derive(Debug, thiserror::Error)]
 #[error("the component is not valid: {0}")]

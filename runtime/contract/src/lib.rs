@@ -33,6 +33,7 @@ pub mod testing;
 mod tests;
 mod types;
 
+pub use busway_types::InvalidTopic;
 pub use id::{ContractId, IdError, RESERVED};
 pub use model::{Contract, Direction, Function, Kind, Param, Refused, Use};
 pub use types::{Case, Docs, Enum, Field, Flags, Label, Record, Type, Variant};

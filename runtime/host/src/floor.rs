@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use busway_types::{Event, ServiceName};
+use busway_types::{Event, Outcome, ServiceName};
 
 use crate::bindings::{EventRef, header_refs};
 use crate::capability::NoBus;
 use crate::compiled::Compiled;
 use crate::host::Host;
-use crate::invoke::{Codec, raw};
+use crate::invoke::{call_raw, raw};
 use crate::linked::{Linked, LinkedInner};
 use crate::settings::{Instancing, ServiceSettings};
 use crate::task::GuestError;
@@ -69,9 +69,9 @@ fn calls(linked: &LinkedInner, event: &Event, count: u64) -> Result<(), GuestErr
     meter.begin(meter.now(), Some(TIMEOUT));
     instance.store.set_epoch_deadline(1);
     for _ in 0..count {
-        let answer = Codec::Raw(&typed).call(&mut instance.store, false, call).map_err(failed)?;
-        if let Err(failure) = answer {
-            return Err(GuestError::Failed(format!("the handler did not take the event: {failure:?}")));
+        let outcome = call_raw(&typed, &mut instance.store, false, call).map_err(failed)?;
+        if outcome != Outcome::Acked {
+            return Err(GuestError::Failed(format!("the handler did not take the event: {outcome:?}")));
         }
     }
     Ok(())

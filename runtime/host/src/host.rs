@@ -159,6 +159,8 @@ fn engine_config() -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
+        .wasm_component_model_map(true)
+        .wasm_component_model_fixed_length_lists(true)
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(GUEST_STACK_BYTES);

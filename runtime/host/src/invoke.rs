@@ -1,7 +1,7 @@
 //! Calling a guest: events in, outcomes out.
 //!
-//! Role: the seam between an event and a call ([`Codec`]), and the translation of everything that can go wrong inside a
-//! call into words that help: what trapped, what it wrote to stderr, where it was.
+//! Role: the call of a raw handler (typed ones are called in [`crate::typed`]), and the translation of everything that can go
+//! wrong inside a call into words that help: what trapped, what it wrote to stderr, where it was.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,12 +24,21 @@ const FUEL: &str = "fuel allocated for hostcalls has been exhausted";
 /// Frames of a backtrace that are told.
 const FRAMES: usize = 8;
 
-/// How an event becomes the arguments of a call, and the result an outcome. Bytes as they are is one way; a contract's
-/// types will be another.
-#[derive(Clone, Copy)]
-pub(crate) enum Codec<'c> {
-    /// `busway:bus/handler.handle`, with the data as bytes.
-    Raw(&'c TypedFunc<HandleParams<'c>, HandleResult>),
+/// Gives the event to `busway:bus/handler.handle`, with the data as bytes.
+pub(crate) fn call_raw<'c>(
+    handle: &TypedFunc<HandleParams<'c>, HandleResult>,
+    store: &mut Store<GuestState>,
+    waits: bool,
+    event: EventRef<'c>,
+) -> wasmtime::Result<Outcome> {
+    let params = (event,);
+    let (result,) = if waits {
+        let meter = store.data().meter.clone();
+        drive(&meter, handle.call_async(store, params))?
+    } else {
+        handle.call(store, params)?
+    };
+    Ok(answered(result))
 }
 
 /// Checks the type of `handle` once, for all calls that borrow from one chunk.
@@ -38,24 +47,6 @@ pub(crate) fn raw<'c>(
     store: impl AsContext,
 ) -> wasmtime::Result<TypedFunc<HandleParams<'c>, HandleResult>> {
     handle.typed(store)
-}
-
-impl<'c> Codec<'c> {
-    /// Gives an event to the guest.
-    pub(crate) fn call(
-        self,
-        store: &mut Store<GuestState>,
-        waits: bool,
-        event: EventRef<'c>,
-    ) -> wasmtime::Result<Result<(), Failure>> {
-        let Self::Raw(handle) = self;
-        let params = (event,);
-        if !waits {
-            return handle.call(store, params).map(|(result,)| result);
-        }
-        let meter = store.data().meter.clone();
-        drive(&meter, handle.call_async(store, params)).map(|(result,)| result)
-    }
 }
 
 /// Runs a call that may wait for something outside, at most as long as its time lasts.
@@ -103,7 +94,7 @@ impl Fault {
 }
 
 /// The outcome of a handler's own answer.
-pub(crate) fn answered(result: Result<(), Failure>) -> Outcome {
+fn answered(result: Result<(), Failure>) -> Outcome {
     match result {
         Ok(()) => Outcome::Acked,
         Err(Failure::Retry(reason)) => Outcome::Retry { reason: cut(reason), after: None },
@@ -216,7 +207,7 @@ fn with_stderr(mut reason: String, stderr: Option<String>) -> String {
     reason
 }
 
-fn cut(mut text: String) -> String {
+pub(crate) fn cut(mut text: String) -> String {
     if text.len() > REASON_BYTES {
         let end = (0..=REASON_BYTES).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
         text.truncate(end);

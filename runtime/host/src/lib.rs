@@ -28,6 +28,7 @@ mod slots;
 mod state;
 mod task;
 mod threads;
+mod typed;
 mod wait;
 
 pub use cache::content_hash;
@@ -35,7 +36,8 @@ pub use capability::{Bus, NoBus, Refusal, log_to_tracing};
 pub use compiled::{Compiled, LoadError};
 pub use host::{Compiling, Host, HostConfig, HostError, Progress};
 pub use inspect::{InspectError, Inspection, Problem};
-pub use lane::{Lane, LaneSettings, LaneSink, LaneStats, NotTaken};
+pub use lane::{Binding, Handles, Lane, LaneSettings, LaneSink, LaneStats, NotTaken};
 pub use linked::{LinkError, Linked};
 pub use settings::{FileGrant, Grants, Instancing, ServiceSettings};
 pub use task::{GuestError, TaskEnd, TaskHandle, TaskSettings};
+pub use typed::{MAX_VALUES, Mismatch, Unknown, check};

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use busway_types::Topic;
 use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
 use wasmtime::{Engine, Store};
 
@@ -17,6 +18,7 @@ use crate::invoke::{Fault, drive, fault};
 use crate::settings::{Instancing, ServiceSettings};
 use crate::slots::Slots;
 use crate::state::{GuestState, Service, on_epoch};
+use crate::typed::{Handled, Warm, link};
 
 /// Resource handles of one instance at most, of all kinds together.
 const HANDLES: usize = 10_000;
@@ -66,6 +68,8 @@ pub(crate) struct LinkedInner {
     /// Whether host calls may wait for something outside.
     pub(crate) waits: bool,
     pub(crate) handler: Option<Handler>,
+    /// The contracts that it handles, in the order of [`Inspection::handled`].
+    pub(crate) handled: Vec<Handled>,
     pub(crate) run: Option<ComponentExportIndex>,
 }
 
@@ -82,6 +86,8 @@ pub(crate) struct Instance {
     pub(crate) exports: wasmtime::component::Instance,
     /// `handler.handle`; none in tasks.
     pub(crate) handle: Option<Func>,
+    /// What is kept from call to call for each contract that it handles.
+    pub(crate) warm: Vec<Vec<Warm>>,
     /// Released after the store is gone: fields are dropped in order.
     _permit: Option<Permit>,
 }
@@ -117,9 +123,19 @@ impl Compiled {
             Some((pool, component)) => (&pool.set, component, Some(pool.permits.clone())),
             None => (&host.0.demand, self.0.component.clone(), None),
         };
+        let refused = |error: wasmtime::Error| LinkError::Refused { reason: format!("{error:#}") };
         let linker = if waits { &set.linkers.waiting } else { &set.linkers.sync };
-        let pre =
-            linker.instantiate_pre(&component).map_err(|error| LinkError::Refused { reason: format!("{error:#}") })?;
+        let pre = if inspection.produced().next().is_some() {
+            let mut linker = linker.clone();
+            for contract in inspection.produced() {
+                link(&mut linker, contract).map_err(refused)?;
+            }
+            linker.instantiate_pre(&component).map_err(refused)?
+        } else {
+            linker.instantiate_pre(&component).map_err(refused)?
+        };
+        let handled = inspection.handled().map(|contract| Handled::new(&component, contract)).collect::<Result<_, _>>();
+        let handled = handled.map_err(|error| LinkError::Refused { reason: error.to_string() })?;
         let export = |interface: &Option<String>, function: &str| {
             let interface = component.get_export_index(None, interface.as_deref()?)?;
             component.get_export_index(Some(&interface), function)
@@ -135,7 +151,7 @@ impl Compiled {
             slots: host.0.slots.clone(),
         };
         let (host, compiled, service) = (host.clone(), self.clone(), Arc::new(service));
-        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, handler, run })))
+        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, handler, handled, run })))
     }
 }
 
@@ -143,6 +159,17 @@ impl Linked {
     /// What the component produces, handles and needs.
     pub fn inspection(&self) -> &Inspection {
         self.0.compiled.inspection()
+    }
+
+    /// The topics of the events of each contract that it handles, in the order of [`Inspection::handled`]; empty for a
+    /// contract of nothing but requests.
+    pub fn event_topics(&self) -> Vec<Vec<Topic>> {
+        let sorted = |handled: &Handled| {
+            let mut topics: Vec<_> = handled.event_topics().cloned().collect();
+            topics.sort_unstable();
+            topics
+        };
+        self.0.handled.iter().map(sorted).collect()
     }
 
     /// What the service is set to.
@@ -193,6 +220,7 @@ impl LinkedInner {
             Some(handler) if !is_task => instance.get_func(&mut store, handler.handle),
             _ => None,
         };
-        Ok(Instance { store, exports: instance, handle, _permit: permit })
+        let warm = self.handled.iter().map(|_| Vec::new()).collect();
+        Ok(Instance { store, exports: instance, handle, warm, _permit: permit })
     }
 }

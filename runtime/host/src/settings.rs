@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use busway_types::{Pattern, ServiceName};
@@ -57,8 +56,6 @@ impl Grants {
 pub struct ServiceSettings {
     /// Its name.
     pub name: ServiceName,
-    /// The name of the subscription whose events it handles; part of the ids of what it publishes.
-    pub subscription: Arc<str>,
     /// Bytes of memories, tables, outbox and captured output of one instance.
     pub memory_bytes: usize,
     /// How long one event may take.
@@ -75,7 +72,6 @@ impl ServiceSettings {
     /// The defaults for a service: 64 MiB, 5 s, nothing granted but key-value, instances reused.
     pub fn new(name: ServiceName) -> Self {
         Self {
-            subscription: name.as_str().into(),
             name,
             memory_bytes: 64 * 1024 * 1024,
             timeout: Duration::from_secs(5),

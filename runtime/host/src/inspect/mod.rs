@@ -12,6 +12,8 @@ use std::io::Read;
 use std::panic::catch_unwind;
 use std::path::Path;
 
+use busway_contract::component::Uses;
+use busway_contract::{Contract, Direction, Function, InvalidTopic, Refused, Use};
 use wasmparser::{Parser, Payload};
 use wit_component::{DecodedWasm, OutputToString, WitPrinter};
 use wit_parser::{Resolve, TypeDefKind, WorldId, WorldItem, WorldKey};
@@ -116,10 +118,23 @@ pub enum Problem {
         /// What it answers with, or else what it imports.
         interface: String,
     },
+    /// An interface that looks like a contract but cannot be one.
+    #[error(transparent)]
+    Contract(#[from] Refused),
+    /// A function of a contract whose names make too long a topic.
+    #[error("`{interface}` cannot be a contract: the topic of `{function}` is refused: {reason}; use shorter names")]
+    Topic {
+        /// The interface.
+        interface: String,
+        /// The function.
+        function: String,
+        /// What is wrong with the topic.
+        reason: InvalidTopic,
+    },
     /// Nothing that busway runs.
     #[error(
-        "it exports nothing that busway runs: no `busway:bus/handler` (handles events), no `wasi:cli/run` (a task); it \
-         exports {}", exports_text(.exports)
+        "it exports nothing that busway runs: no contract (an interface whose functions are events), no \
+         `busway:bus/handler` (handles events as bytes), no `wasi:cli/run` (a task); it exports {}", exports_text(.exports)
     )]
     RunsNothing {
         /// What it exports instead.
@@ -160,7 +175,9 @@ pub struct Inspection {
     pub task: Option<String>,
     /// The exported `wasi:http/incoming-handler`, with its version: it can answer HTTP requests.
     pub http: Option<String>,
-    /// What it imports.
+    /// The contracts that it produces and handles.
+    pub contracts: Vec<Use>,
+    /// What it imports, without contracts.
     pub imports: Vec<Need>,
     /// What it exports.
     pub exports: Vec<String>,
@@ -173,7 +190,21 @@ pub struct Inspection {
 impl Inspection {
     /// Whether it can publish.
     pub fn produces(&self) -> bool {
-        self.needs(Capability::Publish)
+        self.needs(Capability::Publish) || self.produced().next().is_some()
+    }
+
+    /// The contracts that it produces.
+    pub fn produced(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts_of(Direction::Produces)
+    }
+
+    /// The contracts that it handles, in an order that stays.
+    pub fn handled(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts_of(Direction::Handles)
+    }
+
+    fn contracts_of(&self, direction: Direction) -> impl Iterator<Item = &Contract> {
+        self.contracts.iter().filter(move |used| used.direction == direction).map(|used| &used.contract)
     }
 
     /// Whether it imports something of this kind.
@@ -193,8 +224,9 @@ impl Inspection {
 impl fmt::Display for Inspection {
     /// What it is, in one line: `handler, task`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kinds = [("handler", &self.handler), ("task", &self.task), ("http", &self.http)];
-        let kinds: Vec<_> = kinds.into_iter().filter(|(_, found)| found.is_some()).map(|(kind, _)| kind).collect();
+        let handler = self.handler.is_some() || self.handled().next().is_some();
+        let kinds = [("handler", handler), ("task", self.task.is_some()), ("http", self.http.is_some())];
+        let kinds: Vec<_> = kinds.into_iter().filter(|(_, found)| *found).map(|(kind, _)| kind).collect();
         f.write_str(&if kinds.is_empty() { "nothing that busway runs".into() } else { kinds.join(", ") })
     }
 }
@@ -242,17 +274,20 @@ pub fn inspect(bytes: &[u8]) -> Result<Inspection, InspectError> {
     }
     let core_modules = count_modules(bytes)?;
     let malformed = |reason: String| InspectError::Malformed { reason };
+    let uses = catch_unwind(|| busway_contract::component::read(bytes))
+        .map_err(|_| malformed("its types cannot be read".into()))?
+        .map_err(|error| malformed(error.to_string()))?;
     // The decoder is made for the output of tools, not for what strangers send.
     let decoded = catch_unwind(|| wit_component::decode(bytes))
         .map_err(|_| malformed("its types cannot be decoded".into()))?
         .map_err(|error| malformed(format!("{error:#}")))?;
     match decoded {
         DecodedWasm::WitPackage(..) => Err(InspectError::WitPackage),
-        DecodedWasm::Component(resolve, world) => Ok(look(&resolve, world, bytes.len(), core_modules)),
+        DecodedWasm::Component(resolve, world) => Ok(look(&resolve, world, uses, bytes.len(), core_modules)),
     }
 }
 
-fn look(resolve: &Resolve, world: WorldId, bytes: usize, core_modules: usize) -> Inspection {
+fn look(resolve: &Resolve, world: WorldId, uses: Uses, bytes: usize, core_modules: usize) -> Inspection {
     let world = &resolve.worlds[world];
     let name = |key: &WorldKey| resolve.name_world_key(key);
     let exports: Vec<_> = world.exports.keys().map(name).collect();
@@ -263,6 +298,9 @@ fn look(resolve: &Resolve, world: WorldId, bytes: usize, core_modules: usize) ->
             continue;
         }
         let interface = name(key);
+        if uses.names(Direction::Produces, &interface) {
+            continue;
+        }
         match known::capability(&interface) {
             Ok(capability) => {
                 if let WorldItem::Interface { id, .. } = item {
@@ -296,12 +334,27 @@ fn look(resolve: &Resolve, world: WorldId, bytes: usize, core_modules: usize) ->
     if let Some(interface) = http.as_ref().or(http_import) {
         problems.push(Problem::NoHttpYet { interface: interface.clone() });
     }
+    let handles = uses.uses.iter().any(|used| used.direction == Direction::Handles);
+    let refused = !uses.refused.is_empty();
+    problems.extend(uses.uses.iter().flat_map(|used| topics(&used.contract)));
+    problems.extend(uses.refused.into_iter().map(Problem::Contract));
     let has_other_version = problems.iter().any(|problem| matches!(problem, Problem::OtherVersion { .. }));
-    if handler.is_none() && task.is_none() && http.is_none() && !has_other_version {
+    let runs = handles || handler.is_some() || task.is_some() || http.is_some();
+    if !runs && !has_other_version && !refused {
         problems.push(Problem::RunsNothing { exports: exports.clone() });
     }
     let wit = print(resolve, world.package);
-    Inspection { bytes, core_modules, handler, task, http, imports, exports, wit, problems }
+    let contracts = uses.uses;
+    Inspection { bytes, core_modules, handler, task, http, contracts, imports, exports, wit, problems }
+}
+
+/// The functions of a contract whose topics cannot be.
+fn topics(contract: &Contract) -> Vec<Problem> {
+    let refused = |function: &Function| {
+        let (interface, function) = (contract.id.to_string(), function.name.to_string());
+        contract.id.topic(&function).err().map(|reason| Problem::Topic { interface, function, reason })
+    };
+    contract.functions.iter().filter_map(refused).collect()
 }
 
 fn is_http(interface: &str) -> bool {

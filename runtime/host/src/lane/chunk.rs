@@ -8,14 +8,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
+use wasmtime::component::TypedFunc;
 
 use super::borrowed::Texts;
+use super::sink::Handles;
 use super::{LaneStats, Shared};
-use crate::bindings::EventRef;
-use crate::invoke::{Codec, answered, fault, raw};
+use crate::bindings::{EventRef, HandleParams, HandleResult};
+use crate::invoke::{call_raw, fault, raw};
 use crate::linked::Instance;
 use crate::settings::Instancing;
 use crate::state::ChunkContext;
+use crate::typed::{Handled, Warm};
+
+/// How the deliveries of a chunk are given to the guest.
+enum Calls<'c> {
+    /// As bytes; the arguments, one for each delivery.
+    Raw(Vec<EventRef<'c>>),
+    /// As typed values, to the handled contract at this place.
+    Typed(usize),
+}
+
+/// What is called in one instance.
+enum Callee<'i, 'c> {
+    Raw(&'i [EventRef<'c>], Option<wasmtime::Result<TypedFunc<HandleParams<'c>, HandleResult>>>),
+    Typed(Option<(&'i Handled, &'i mut Vec<Warm>)>),
+}
 
 /// Which deliveries of a chunk are void.
 struct Void<'c> {
@@ -46,13 +63,17 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
     let clock = &lane.linked.service.clock;
     let Chunk { id, sub, ordering, generation: _, deliveries } = &**chunk;
     let (id, sub, ordering) = (*id, *sub, *ordering);
-    let texts = Texts::new(deliveries);
-    let calls = texts.calls(deliveries);
+    let binding = lane.binding(sub);
+    let texts = Texts::new(if binding.is_raw() { deliveries } else { &[] });
+    let calls = match binding.handles {
+        Handles::Raw => Calls::Raw(texts.calls(deliveries)),
+        Handles::Contract(place) => Calls::Typed(place),
+    };
 
     let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
     let mut void = Void { ordering, keys: Vec::new(), rest: false };
     let now = clock.monotonic_ns();
-    let mut context = ChunkContext::new(chunk.clone(), lane.sink.clone(), now, reported.clone());
+    let mut context = ChunkContext::new(chunk.clone(), binding.subscription, lane.sink.clone(), now, reported.clone());
     let per_event = lane.linked.service.settings.instances == Instancing::PerEvent;
     let mut instance = idle;
     let mut next = 0;
@@ -83,7 +104,7 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
         };
         let until = if per_event { next + 1 } else { deliveries.len() };
         current.store.data_mut().chunk = Some(context);
-        let alive = run_on(&mut current, lane, &deliveries[..until], &calls[..until], next, &mut void, &mut tally);
+        let alive = run_on(&mut current, lane, &deliveries[..until], &calls, next, &mut void, &mut tally);
         let state = current.store.data_mut();
         tally.stats.memory_bytes = tally.stats.memory_bytes.max(state.limiter.peak);
         let Some(left) = state.chunk.take() else { return lane.sink.report(panicked(chunk, reported.load(Relaxed))) };
@@ -108,19 +129,23 @@ fn run_on<'c>(
     instance: &mut Instance,
     lane: &Shared,
     deliveries: &'c [Delivery],
-    calls: &[EventRef<'c>],
+    calls: &Calls<'c>,
     from: usize,
     void: &mut Void<'c>,
     tally: &mut Tally<'_>,
 ) -> bool {
     let linked = &lane.linked;
     let most = linked.service.limits.outbox_bytes;
+    let exports = instance.exports;
     let store = &mut instance.store;
-    let typed = instance.handle.map(|handle| raw(handle, &mut *store));
+    let mut callee = match calls {
+        Calls::Raw(calls) => Callee::Raw(calls, instance.handle.map(|handle| raw(handle, &mut *store))),
+        Calls::Typed(contract) => Callee::Typed(linked.handled.get(*contract).zip(instance.warm.get_mut(*contract))),
+    };
     let mut alive = true;
     let mut began = store.data().meter.now();
     store.set_epoch_deadline(1);
-    for (place, (delivery, call)) in deliveries.iter().zip(calls).enumerate().skip(from) {
+    for (place, delivery) in deliveries.iter().enumerate().skip(from) {
         let event = &*delivery.logged.event;
         if void.contains(event) {
             push(store.data_mut(), skipped(delivery));
@@ -128,18 +153,23 @@ fn run_on<'c>(
             continue;
         }
         store.data_mut().begin_delivery(place, delivery.attempt, began);
-        let answer = match &typed {
-            Some(Ok(typed)) => Codec::Raw(typed).call(store, linked.waits, *call),
-            Some(Err(error)) => Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}"))),
-            None => Err(wasmtime::Error::msg("the component exports no handler")),
+        let answer = match &mut callee {
+            Callee::Raw(calls, Some(Ok(handle))) => call_raw(handle, store, linked.waits, calls[place]),
+            Callee::Raw(_, Some(Err(error))) => {
+                Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}")))
+            }
+            Callee::Typed(Some((handled, warm))) => handled.call(exports, store, warm, linked.waits, event),
+            Callee::Raw(_, None) | Callee::Typed(None) => {
+                Err(wasmtime::Error::msg("the component exports no handler for that"))
+            }
         };
         let state = store.data_mut();
         let now = state.meter.now();
         let busy_ns = state.meter.end(now);
         let outcome = match answer {
-            Ok(result) => {
+            Ok(outcome) => {
                 state.output.end();
-                answered(result)
+                outcome
             }
             Err(error) => {
                 alive = false;

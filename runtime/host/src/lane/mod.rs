@@ -21,12 +21,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
-use busway_types::Chunk;
+use busway_types::{Chunk, SubId};
 
-pub use sink::{LaneSettings, LaneSink, LaneStats, NotTaken};
+pub use sink::{Binding, Handles, LaneSettings, LaneSink, LaneStats, NotTaken};
 
 use crate::epoch::Housekeeping;
 use crate::linked::{Instance, Linked, LinkedInner};
@@ -45,6 +45,8 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<dyn LaneSink>,
     /// Ends calls in progress.
     pub(crate) stop: Arc<AtomicBool>,
+    /// The subscriptions that are handled here; few, and bound before the first chunk comes.
+    bindings: RwLock<Vec<(SubId, Binding)>>,
     state: Mutex<State>,
     drained: Condvar,
 }
@@ -87,6 +89,7 @@ impl Linked {
             settings,
             sink,
             stop: Arc::new(AtomicBool::new(false)),
+            bindings: RwLock::default(),
             state: Mutex::new(State::default()),
             drained: Condvar::new(),
         });
@@ -97,6 +100,14 @@ impl Linked {
 }
 
 impl Lane {
+    /// Says how the events of a subscription are handled. Without it they go to `busway:bus/handler`, in the name of the
+    /// service.
+    pub fn bind(&self, sub: SubId, binding: Binding) {
+        let mut bindings = self.0.bindings.write().unwrap_or_else(PoisonError::into_inner);
+        bindings.retain(|(known, _)| *known != sub);
+        bindings.push((sub, binding));
+    }
+
     /// Takes a chunk, or gives it back when the queue is full or the lane is closed. Never waits.
     pub fn submit(&self, chunk: Chunk) -> Result<(), NotTaken> {
         let shared = &self.0;
@@ -189,6 +200,17 @@ impl Drop for Lane {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn binding(&self, sub: SubId) -> Binding {
+        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
+        match bindings.iter().find(|(known, _)| *known == sub) {
+            Some((_, binding)) => binding.clone(),
+            None => {
+                let subscription = self.linked.service.settings.name.as_str().into();
+                Binding { subscription, handles: Handles::Raw }
+            }
+        }
     }
 
     /// Works the queue off on a thread of the host.

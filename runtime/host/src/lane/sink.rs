@@ -21,6 +21,31 @@ pub trait LaneSink: Send + Sync {
     fn instance_failed(&self, service: &ServiceName, reason: &str);
 }
 
+/// How the events of a subscription reach the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handles {
+    /// As bytes, by `busway:bus/handler`.
+    Raw,
+    /// As typed values, by the functions of the handled contract at this place of
+    /// [`Inspection::handled`](crate::Inspection::handled).
+    Contract(usize),
+}
+
+/// A subscription whose events a lane handles.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Its name; part of the ids of what its handlers publish.
+    pub subscription: Arc<str>,
+    /// How its events reach the guest.
+    pub handles: Handles,
+}
+
+impl Binding {
+    pub(super) fn is_raw(&self) -> bool {
+        self.handles == Handles::Raw
+    }
+}
+
 /// What a lane is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneSettings {
@@ -31,10 +56,15 @@ pub struct LaneSettings {
 }
 
 impl LaneSettings {
-    /// A lane of `concurrency` threads with room for as many chunks as the dispatcher may send.
+    /// A lane of `concurrency` threads with room for as many chunks as the dispatcher may send for one subscription.
     pub fn new(concurrency: usize) -> Self {
+        Self::for_subscriptions(concurrency, 1)
+    }
+
+    /// A lane of `concurrency` threads with room for as many chunks as the dispatcher may send for several subscriptions.
+    pub fn for_subscriptions(concurrency: usize, subscriptions: usize) -> Self {
         let concurrency = concurrency.max(1);
-        Self { concurrency, queue: concurrency + Chunk::AHEAD }
+        Self { concurrency, queue: (concurrency + Chunk::AHEAD).saturating_mul(subscriptions.max(1)) }
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(5);
 pub(crate) struct ChunkContext {
     /// The chunk itself, so that no delivery has to share its event, whose count other threads change too.
     pub(crate) chunk: Arc<Chunk>,
+    /// The name of its subscription.
+    subscription: Arc<str>,
     pub(crate) sink: Arc<dyn LaneSink>,
     /// Results that were not reported yet.
     pub(crate) results: Vec<DeliveryResult>,
@@ -35,9 +37,16 @@ pub(crate) struct ChunkContext {
 }
 
 impl ChunkContext {
-    pub(crate) fn new(chunk: Arc<Chunk>, sink: Arc<dyn LaneSink>, now_ns: u64, reported: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(
+        chunk: Arc<Chunk>,
+        subscription: Arc<str>,
+        sink: Arc<dyn LaneSink>,
+        now_ns: u64,
+        reported: Arc<AtomicUsize>,
+    ) -> Self {
         let results = Vec::with_capacity(chunk.deliveries.len());
-        Self { chunk, sink, results, reported, last_report_ns: now_ns, overlay: Overlay::default(), outbox_bytes: 0 }
+        let overlay = Overlay::default();
+        Self { chunk, subscription, sink, results, reported, last_report_ns: now_ns, overlay, outbox_bytes: 0 }
     }
 
     /// Reports what is there if the last report was a while ago.
@@ -86,7 +95,7 @@ impl Delivering {
         input: &Event,
         service: &super::Service,
         limiter: &mut MemoryLimiter,
-        generation: u32,
+        (subscription, generation): (&str, u32),
         drafts: Vec<Draft>,
     ) -> Result<Vec<EventId>, Refusal> {
         let Limits { outbox_events, outbox_bytes, .. } = service.limits;
@@ -97,9 +106,7 @@ impl Delivering {
         for mut draft in drafts {
             draft.causality = causality(input, service);
             let index = u32::try_from(self.published.len() + events.len()).unwrap_or(u32::MAX);
-            let id = draft
-                .id
-                .unwrap_or_else(|| EventId::derived(input.id, &service.settings.subscription, generation, index));
+            let id = draft.id.unwrap_or_else(|| EventId::derived(input.id, subscription, generation, index));
             let event = service.bus.admit(&service.settings.name, draft, Some(id))?;
             bytes += event.payload_bytes();
             cost += event.cost();
@@ -147,6 +154,7 @@ impl GuestState {
         self.limiter.begin();
         self.meter.begin(now_ns, Some(self.service.settings.timeout));
         self.mode = Mode::Delivery;
+        self.next = None;
         self.delivery.place = Some(place);
         self.delivery.attempt = attempt;
         self.delivery.published_bytes = 0;
@@ -177,7 +185,7 @@ impl GuestState {
     }
 
     /// Publishes for the guest, as the mode asks for.
-    pub(super) fn publish(&mut self, mut drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
+    pub(crate) fn publish(&mut self, mut drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
         let service = &self.service;
         match self.mode {
             Mode::Idle => Err(Refusal::Denied("publishing is possible while handling an event and in tasks".into())),
@@ -190,8 +198,9 @@ impl GuestState {
             }
             Mode::Delivery => match in_hand(self.chunk.as_ref(), &self.delivery) {
                 Some(input) => {
-                    let generation = self.chunk.as_ref().map_or(0, |chunk| chunk.chunk.generation);
-                    self.delivery.publish(input, service, &mut self.limiter, generation, drafts)
+                    let chunk = self.chunk.as_ref();
+                    let name = chunk.map_or(("", 0), |chunk| (&*chunk.subscription, chunk.chunk.generation));
+                    self.delivery.publish(input, service, &mut self.limiter, name, drafts)
                 }
                 None => Err(Refusal::Denied("no event is being handled".into())),
             },

@@ -11,6 +11,7 @@ use crate::bindings::producer::{Message, Refusal as Refused};
 use crate::bindings::types::Header;
 use crate::bindings::{context, log, producer, types};
 use crate::capability::Refusal;
+use crate::typed::Next;
 
 impl From<Refusal> for Refused {
     fn from(refusal: Refusal) -> Self {
@@ -86,6 +87,24 @@ impl context::Host for GuestState {
             attempt: self.delivery.attempt,
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         }))
+    }
+
+    fn with_next(&mut self, options: context::Options) -> wasmtime::Result<Result<(), String>> {
+        let limits = &self.service.limits;
+        let key = options.key.map(|key| Key::new(&key, limits)).transpose().map_err(|error| error.to_string());
+        let id = options.id.map(|id| id.parse::<EventId>()).transpose().map_err(|error| error.to_string());
+        let (key, id) = match (key, id) {
+            (Ok(key), Ok(id)) => (key, id),
+            (Err(reason), _) | (_, Err(reason)) => return Ok(Err(reason)),
+        };
+        self.next = Some(Next {
+            key,
+            id,
+            headers: options.headers.into_iter().map(|header| (header.name.into(), header.value.into())).collect(),
+            delay: options.delay_ms.map(Duration::from_millis),
+            expires: options.expires_ms.map(Duration::from_millis),
+        });
+        Ok(Ok(()))
     }
 
     fn service(&mut self) -> wasmtime::Result<String> {

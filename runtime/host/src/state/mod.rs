@@ -25,6 +25,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::capability::Bus;
 use crate::settings::ServiceSettings;
 use crate::slots::Slots;
+use crate::typed::Next;
 
 pub(crate) use deadline::{Ended, Meter, on_epoch};
 pub(crate) use delivery::ChunkContext;
@@ -63,6 +64,8 @@ pub(crate) struct GuestState {
     pub(crate) mode: Mode,
     /// The delivery in hand; kept from one to the next, so that a quiet one allocates nothing.
     delivery: Delivering,
+    /// What the guest said about the next typed event that it publishes.
+    pub(crate) next: Option<Next>,
     /// The chunk in progress; none outside of lanes.
     pub(crate) chunk: Option<ChunkContext>,
     /// The arguments of a task, the program's name first.
@@ -86,6 +89,7 @@ impl GuestState {
             meter: Arc::new(Meter::new(service.clock.clone(), service.slots.clone(), stop)),
             mode: Mode::Idle,
             delivery: Delivering::default(),
+            next: None,
             chunk: None,
             args: task.unwrap_or_default(),
             table,

@@ -1,0 +1,105 @@
+//! Events in, calls out: the contracts that a component exports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use busway_contract::{Contract, Function, InvalidTopic, Kind};
+use busway_types::{Event, Outcome, Topic};
+use wasmtime::Store;
+use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Val};
+
+use super::failure::outcome;
+use super::read::read_into;
+use crate::invoke::{cut, drive};
+use crate::state::GuestState;
+
+/// Trees of arguments that came from more JSON than this are not kept for the next event.
+const KEPT_BYTES: usize = 64 * 1024;
+
+/// One exported contract, ready to be called.
+pub(crate) struct Handled {
+    functions: Vec<HandledFunction>,
+    by_topic: HashMap<Topic, usize>,
+}
+
+struct HandledFunction {
+    function: Function,
+    export: ComponentExportIndex,
+}
+
+/// What one instance keeps for one function: the function itself, and the arguments and results of the last call, to be
+/// written over.
+#[derive(Default)]
+pub(crate) struct Warm {
+    function: Option<Func>,
+    arguments: Vec<Val>,
+    results: Vec<Val>,
+}
+
+impl Handled {
+    /// Looks the functions of a contract up. The topics are valid: the inspection refuses a contract with others.
+    pub(crate) fn new(component: &Component, contract: &Contract) -> Result<Self, InvalidTopic> {
+        let mut handled = Self { functions: Vec::new(), by_topic: HashMap::new() };
+        let interface = component.get_export_index(None, &contract.id.to_string());
+        for function in &contract.functions {
+            let export = interface.and_then(|interface| component.get_export_index(Some(&interface), &*function.name));
+            if let Some(export) = export {
+                handled.by_topic.insert(contract.id.topic(&function.name)?, handled.functions.len());
+                handled.functions.push(HandledFunction { function: function.clone(), export });
+            }
+        }
+        Ok(handled)
+    }
+
+    /// Topics of the events among its functions.
+    pub(crate) fn event_topics(&self) -> impl Iterator<Item = &Topic> {
+        self.by_topic
+            .iter()
+            .filter(|(_, place)| self.functions[**place].function.kind() == Kind::Event)
+            .map(|(topic, _)| topic)
+    }
+
+    /// Gives an event to the guest, as the function of its topic.
+    pub(crate) fn call(
+        &self,
+        exports: Instance,
+        store: &mut Store<GuestState>,
+        warm: &mut Vec<Warm>,
+        waits: bool,
+        event: &Event,
+    ) -> wasmtime::Result<Outcome> {
+        let Some(place) = self.by_topic.get(&event.topic) else {
+            let reason = format!("no function of the contract handles the topic `{}`", event.topic);
+            return Ok(Outcome::Rejected { reason });
+        };
+        let HandledFunction { function, export } = &self.functions[*place];
+        if warm.len() < self.functions.len() {
+            warm.resize_with(self.functions.len(), Warm::default);
+        }
+        let Warm { function: known, arguments, results } = &mut warm[*place];
+        let callee = match known {
+            Some(callee) => *callee,
+            None => {
+                let found = exports.get_func(&mut *store, export);
+                let found =
+                    found.ok_or_else(|| wasmtime::Error::msg(format!("`{}` is not exported", function.name)))?;
+                results.resize(function.result.iter().len(), Val::Bool(false));
+                *known.insert(found)
+            }
+        };
+        if let Err(mismatch) = read_into(&function.params, &event.data, arguments) {
+            let reason = cut(format!("the event does not fit `{}`: {mismatch}", function.name));
+            return Ok(Outcome::Rejected { reason });
+        }
+        if waits {
+            let meter = Arc::clone(&store.data().meter);
+            drive(&meter, callee.call_async(store, arguments, results))?;
+        } else {
+            callee.call(store, arguments, results)?;
+        }
+        if event.data.len() > KEPT_BYTES {
+            *arguments = Vec::new();
+        }
+        Ok(outcome(function, results.first()))
+    }
+}

@@ -1,0 +1,106 @@
+//! Calls in, events out: the contracts that a component imports.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use busway_contract::{Contract, Function};
+use busway_types::{Draft, EventId, Header, Key, Topic};
+use bytes::Bytes;
+use wasmtime::component::{Linker, Val};
+
+use super::failure::refused;
+use super::write::write_params;
+use crate::capability::Refusal;
+use crate::state::GuestState;
+
+/// The media type of typed events.
+const JSON: &str = "application/json";
+
+/// What a guest said about the next typed event that it publishes, beside its arguments.
+#[derive(Debug, Default)]
+pub(crate) struct Next {
+    pub(crate) key: Option<Key>,
+    pub(crate) id: Option<EventId>,
+    pub(crate) headers: Vec<Header>,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) expires: Option<Duration>,
+}
+
+/// An imported function.
+struct Produced {
+    function: Function,
+    topic: Topic,
+    key: Option<usize>,
+}
+
+/// Gives a linker the functions of a contract.
+pub(crate) fn link(linker: &mut Linker<GuestState>, contract: &Contract) -> wasmtime::Result<()> {
+    let mut instance = linker.instance(&contract.id.to_string())?;
+    for function in &contract.functions {
+        let topic = contract.id.topic(&function.name)?;
+        let produced = Arc::new(Produced { key: function.key(), topic, function: function.clone() });
+        instance.func_new(&function.name, move |mut store, _, arguments, results| {
+            produced.publish(store.data_mut(), arguments, results)
+        })?;
+    }
+    Ok(())
+}
+
+impl Produced {
+    fn publish(&self, state: &mut GuestState, arguments: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
+        let published = self.draft(state, arguments).and_then(|draft| state.publish(vec![draft]));
+        let answer = match published {
+            Ok(_) => Val::Result(Ok(None)),
+            Err(refusal) => refused(&self.function, &refusal).ok_or_else(|| {
+                let (name, topic) = (&self.function.name, &self.topic);
+                wasmtime::Error::msg(format!("`{name}` was not published to `{topic}`: {refusal}"))
+            })?,
+        };
+        if let Some(result) = results.first_mut() {
+            *result = answer;
+        }
+        Ok(())
+    }
+
+    fn draft(&self, state: &mut GuestState, arguments: &[Val]) -> Result<Draft, Refusal> {
+        let mut data = Vec::with_capacity(256);
+        write_params(&self.function.params, arguments, &mut data)
+            .map_err(|unfit| Refusal::Invalid(unfit.to_string()))?;
+        let mut draft = Draft::new(self.topic.clone(), Bytes::from(data));
+        draft.content_type = Some(JSON.into());
+        draft.key = match self.key.and_then(|place| arguments.get(place)) {
+            Some(key) => key_of(key, state)?,
+            None => None,
+        };
+        if let Some(next) = state.next.take() {
+            let now = state.service.clock.now();
+            draft.key = next.key.or(draft.key);
+            draft.id = next.id;
+            draft.headers = next.headers;
+            draft.not_before = next.delay.filter(|delay| !delay.is_zero()).map(|delay| now.after(delay));
+            draft.expires = next.expires.map(|after| now.after(after));
+        }
+        Ok(draft)
+    }
+}
+
+/// The key that a parameter stands for; none when it is an empty text.
+fn key_of(val: &Val, state: &GuestState) -> Result<Option<Key>, Refusal> {
+    let text = match val {
+        Val::String(text) | Val::Enum(text) => std::borrow::Cow::Borrowed(text.as_str()),
+        Val::Char(value) => value.to_string().into(),
+        Val::S8(value) => value.to_string().into(),
+        Val::U8(value) => value.to_string().into(),
+        Val::S16(value) => value.to_string().into(),
+        Val::U16(value) => value.to_string().into(),
+        Val::S32(value) => value.to_string().into(),
+        Val::U32(value) => value.to_string().into(),
+        Val::S64(value) => value.to_string().into(),
+        Val::U64(value) => value.to_string().into(),
+        _ => return Ok(None),
+    };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Key::new(&text, &state.service.limits).map(Some).map_err(|error| Refusal::Invalid(error.to_string()))
+}

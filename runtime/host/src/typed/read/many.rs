@@ -1,0 +1,158 @@
+//! Arrays: lists, lists of fixed length, tuples, maps and flags.
+
+use std::fmt;
+
+use busway_contract::{Flags, Type};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use wasmtime::component::Val;
+
+use super::{Reading, Value, fresh, names_of_flags};
+use crate::typed::mismatch::{Given, among};
+
+pub(super) fn elements<'de, A: SeqAccess<'de>>(
+    mut seq: A,
+    of: &Type,
+    mut list: Option<&mut Vec<Val>>,
+    length: Option<usize>,
+    cx: &Reading,
+) -> Result<(), A::Error> {
+    let mut count = 0;
+    loop {
+        if let Some(items) = list.as_deref_mut()
+            && items.len() == count
+            && length.is_none()
+        {
+            items.push(fresh(of, cx)?);
+        } else {
+            cx.spend(1)?;
+        }
+        let slot = list.as_deref_mut().and_then(|items| items.get_mut(count));
+        // One that is too much is read as well, so that the message tells how many there are at least.
+        let read = seq.next_element_seed(Value { ty: of, slot, cx });
+        match cx.at(|| format!("[{count}]"), read)? {
+            Some(()) => count += 1,
+            None => break,
+        }
+    }
+    match length {
+        Some(length) if length != count => {
+            Err(cx.mismatch(format!("an array of exactly {length} elements"), Given::Count(count)))
+        }
+        Some(_) => Ok(()),
+        None => {
+            if let Some(items) = list {
+                items.truncate(count);
+            }
+            Ok(())
+        }
+    }
+}
+
+pub(super) fn tuple<'de, A: SeqAccess<'de>>(
+    mut seq: A,
+    of: &[Type],
+    mut items: Option<&mut [Val]>,
+    cx: &Reading,
+) -> Result<(), A::Error> {
+    let wanted = || format!("an array of exactly {} elements", of.len());
+    for (place, ty) in of.iter().enumerate() {
+        let slot = items.as_deref_mut().and_then(|items| items.get_mut(place));
+        let read = seq.next_element_seed(Value { ty, slot, cx });
+        if cx.at(|| format!("[{place}]"), read)?.is_none() {
+            return Err(cx.mismatch(wanted(), Given::Count(place)));
+        }
+    }
+    match seq.next_element::<IgnoredAny>()? {
+        None => Ok(()),
+        Some(_) => Err(cx.mismatch(wanted(), Given::Words("more"))),
+    }
+}
+
+/// A pair of a map, as an array of two.
+struct Pair<'a> {
+    key: Value<'a>,
+    value: Value<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Pair<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pair<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of a key and a value")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let cx = self.key.cx;
+        let missing = |count| cx.mismatch("an array of a key and a value", Given::Count(count));
+        let key = seq.next_element_seed(self.key);
+        cx.at(|| "[0]".into(), key)?.ok_or_else(|| missing(0))?;
+        let value = seq.next_element_seed(self.value);
+        cx.at(|| "[1]".into(), value)?.ok_or_else(|| missing(1))?;
+        match seq.next_element::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(missing(3)),
+        }
+    }
+}
+
+pub(super) fn map<'de, A: SeqAccess<'de>>(
+    mut seq: A,
+    (key, value): (&Type, &Type),
+    mut pairs: Option<&mut Vec<(Val, Val)>>,
+    cx: &Reading,
+) -> Result<(), A::Error> {
+    let mut count = 0;
+    loop {
+        match pairs.as_deref_mut() {
+            Some(pairs) if pairs.len() == count => pairs.push((fresh(key, cx)?, fresh(value, cx)?)),
+            _ => cx.spend(2)?,
+        }
+        let (key_slot, value_slot) = match pairs.as_deref_mut().and_then(|pairs| pairs.get_mut(count)) {
+            Some((key, value)) => (Some(key), Some(value)),
+            None => (None, None),
+        };
+        let pair =
+            Pair { key: Value { ty: key, slot: key_slot, cx }, value: Value { ty: value, slot: value_slot, cx } };
+        let read = seq.next_element_seed(pair);
+        match cx.at(|| format!("[{count}]"), read)? {
+            Some(()) => count += 1,
+            None => break,
+        }
+    }
+    if let Some(pairs) = pairs {
+        pairs.truncate(count);
+    }
+    Ok(())
+}
+
+pub(super) fn read_flags<'de, A: SeqAccess<'de>>(
+    mut seq: A,
+    flags: &Flags,
+    mut held: Option<&mut Vec<String>>,
+    cx: &Reading,
+) -> Result<(), A::Error> {
+    if let Some(held) = held.as_deref_mut() {
+        held.clear();
+    }
+    let mut seen = vec![false; flags.flags.len()];
+    while let Some(name) = seq.next_element::<String>()? {
+        let Some(place) = flags.flags.iter().position(|flag| *flag.name == *name) else {
+            return Err(cx.mismatch(among(names_of_flags(flags)), Given::Text(&name)));
+        };
+        if std::mem::replace(&mut seen[place], true) {
+            return Err(cx.mismatch("each flag once", Given::Text(&name)));
+        }
+        if let Some(held) = held.as_deref_mut() {
+            held.push(name);
+        }
+    }
+    Ok(())
+}

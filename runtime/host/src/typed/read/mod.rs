@@ -1,0 +1,483 @@
+//! From JSON to values, by type.
+//!
+//! Role: reads the data of an event into the arguments of a function, or only checks it. serde_json parses; what is here
+//! decides what fits, by the mapping of `docs/json.md`.
+//!
+//! Invariants: a value tree is written over in place, so that events of one shape allocate nothing but longer texts; a tree
+//! never has more than [`MAX_VALUES`] values, however short the JSON is that asks for them; depth is bounded by the type, and
+//! by serde_json (128) where unknown members are passed over.
+
+mod choice;
+mod many;
+mod members;
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use busway_contract::{Case, Enum, Field, Flags, Param, Type, Variant};
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use wasmtime::component::Val;
+
+use self::many::{elements, map, read_flags, tuple};
+use self::members::{Members, Names, Slots};
+use super::mismatch::{Given, Mismatch, Trail, among, expected};
+
+/// Values that one event may consist of, counting every field and element. A tree of that many takes about 100 MB.
+pub const MAX_VALUES: usize = 1_000_000;
+
+/// How members that the type does not have are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// They are passed over: the sender may know a newer version.
+    Ignore,
+    /// They are an error that names the nearest one: somebody wrote the JSON by hand.
+    Refuse,
+}
+
+/// Checks the data of an event against the parameters of its function.
+///
+/// # Errors
+/// The first place that does not fit.
+pub fn check(params: &[Param], json: &[u8], unknown: Unknown) -> Result<(), Mismatch> {
+    read(params, json, unknown, Slots::None)
+}
+
+/// Reads the data of an event into the arguments of a call. After an error they are in an undefined state, but of the
+/// right type.
+pub(crate) fn read_into(params: &[Param], json: &[u8], arguments: &mut Vec<Val>) -> Result<(), Mismatch> {
+    if arguments.len() != params.len() {
+        *arguments =
+            params.iter().map(|param| template(&param.ty, &Budget::default()).unwrap_or(Val::Bool(false))).collect();
+    }
+    read(params, json, Unknown::Ignore, Slots::Arguments(arguments))
+}
+
+/// Reads one value alone.
+pub(crate) fn read_value(ty: &Type, json: &[u8]) -> Result<Val, Mismatch> {
+    let cx = Reading::new(Unknown::Ignore);
+    // A type's own values are far fewer than the budget: see the bounds of contracts.
+    let mut val = template(ty, &cx.budget).unwrap_or(Val::Bool(false));
+    let slot = &mut val;
+    finish(&cx, json, |deserializer| Value { ty, slot: Some(slot), cx: &cx }.deserialize(deserializer))?;
+    Ok(val)
+}
+
+fn read(params: &[Param], json: &[u8], unknown: Unknown, slots: Slots<'_>) -> Result<(), Mismatch> {
+    let cx = Reading::new(unknown);
+    let members = Members { names: Names::Params(params), slots, cx: &cx };
+    finish(&cx, json, |deserializer| deserializer.deserialize_any(members))
+}
+
+fn finish<'j>(
+    cx: &Reading,
+    json: &'j [u8],
+    read: impl FnOnce(&mut serde_json::Deserializer<serde_json::de::SliceRead<'j>>) -> Result<(), serde_json::Error>,
+) -> Result<(), Mismatch> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    read(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| cx.trail.take().into_mismatch(&error))
+}
+
+/// What is left of [`MAX_VALUES`].
+struct Budget(Cell<usize>);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Cell::new(MAX_VALUES))
+    }
+}
+
+impl Budget {
+    fn take(&self, values: usize) -> Option<()> {
+        self.0.set(self.0.get().checked_sub(values)?);
+        Some(())
+    }
+}
+
+/// What one reading shares.
+struct Reading {
+    unknown: Unknown,
+    budget: Budget,
+    trail: RefCell<Trail>,
+}
+
+impl Reading {
+    fn new(unknown: Unknown) -> Self {
+        Self { unknown, budget: Budget::default(), trail: RefCell::default() }
+    }
+
+    /// Notes what does not fit; the path is added on the way out.
+    fn mismatch<E: Error>(&self, expected: impl fmt::Display, given: Given<'_>) -> E {
+        self.trail.borrow_mut().begin(expected.to_string(), given.to_string());
+        E::custom("mismatch")
+    }
+
+    fn at<T, E>(&self, step: impl FnOnce() -> String, result: Result<T, E>) -> Result<T, E> {
+        if result.is_err() {
+            self.trail.borrow_mut().step(step());
+        }
+        result
+    }
+
+    fn spend<E: Error>(&self, values: usize) -> Result<(), E> {
+        let too_many = || format!("at most {MAX_VALUES} values in one event");
+        self.budget.take(values).ok_or_else(|| self.mismatch(too_many(), Given::Words("more")))
+    }
+}
+
+/// A value of a type, to be written over; none when the budget is spent.
+fn template(ty: &Type, budget: &Budget) -> Option<Val> {
+    budget.take(1)?;
+    Some(match ty {
+        Type::Bool => Val::Bool(false),
+        Type::S8 => Val::S8(0),
+        Type::U8 => Val::U8(0),
+        Type::S16 => Val::S16(0),
+        Type::U16 => Val::U16(0),
+        Type::S32 => Val::S32(0),
+        Type::U32 => Val::U32(0),
+        Type::S64 => Val::S64(0),
+        Type::U64 => Val::U64(0),
+        Type::F32 => Val::Float32(0.0),
+        Type::F64 => Val::Float64(0.0),
+        Type::Char => Val::Char(' '),
+        Type::String => Val::String(String::new()),
+        Type::Bytes | Type::List(_) => Val::List(Vec::new()),
+        Type::FixedList(of, length) => {
+            Val::FixedLengthList((0..*length).map(|_| template(of, budget)).collect::<Option<_>>()?)
+        }
+        Type::Map(..) => Val::Map(Vec::new()),
+        Type::Option(_) => Val::Option(None),
+        Type::Result(..) => Val::Result(Ok(None)),
+        Type::Tuple(of) => Val::Tuple(of.iter().map(|ty| template(ty, budget)).collect::<Option<_>>()?),
+        Type::Record(record) => {
+            let field = |field: &Field| Some((field.name.to_string(), template(&field.ty, budget)?));
+            Val::Record(record.fields.iter().map(field).collect::<Option<_>>()?)
+        }
+        Type::Variant(_) => Val::Variant(String::new(), None),
+        Type::Enum(_) => Val::Enum(String::new()),
+        Type::Flags(_) => Val::Flags(Vec::new()),
+    })
+}
+
+/// Reads one value into its slot, or only checks it.
+struct Value<'a> {
+    ty: &'a Type,
+    slot: Option<&'a mut Val>,
+    cx: &'a Reading,
+}
+
+impl<'de> DeserializeSeed<'de> for Value<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self.ty {
+            // Taken as they are written: rounding twice, over another width, would change some of them.
+            Type::F32 | Type::F64 => {
+                let text = <&RawValue>::deserialize(deserializer)?.get();
+                self.float(text)
+            }
+            Type::Option(of) if matches!(**of, Type::F32 | Type::F64) => {
+                let text = <&RawValue>::deserialize(deserializer)?.get();
+                if text == "null" { self.visit_unit() } else { self.some()?.float(text) }
+            }
+            _ => deserializer.deserialize_any(self),
+        }
+    }
+}
+
+impl<'a> Value<'a> {
+    fn set(self, val: Val) {
+        if let Some(slot) = self.slot {
+            *slot = val;
+        }
+    }
+
+    /// The value inside an option that is there; itself when it is no option. A nested option is written as an object, see
+    /// [`Self::is_nested_option`], and stays.
+    fn some<E: Error>(self) -> Result<Self, E> {
+        let Type::Option(of) = self.ty else { return Ok(self) };
+        if self.is_nested_option() {
+            return Ok(self);
+        }
+        let slot = self.slot.map(|slot| inside(slot, of, self.cx)).transpose()?;
+        Ok(Self { ty: of, slot, cx: self.cx })
+    }
+
+    fn is_nested_option(&self) -> bool {
+        matches!(self.ty, Type::Option(of) if matches!(**of, Type::Option(_)))
+    }
+
+    fn wrong<E: Error>(&self, given: Given<'_>) -> E {
+        self.cx.mismatch(expected(self.ty), given)
+    }
+
+    fn float<E: Error>(self, text: &str) -> Result<(), E> {
+        // The names are short enough that nobody writes them with escapes.
+        let word = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+        let number = match word {
+            None => Some(text).filter(|text| text.starts_with(|first: char| first == '-' || first.is_ascii_digit())),
+            Some("NaN") => Some("nan"),
+            Some("Infinity") => Some("inf"),
+            Some("-Infinity") => Some("-inf"),
+            Some(_) => None,
+        };
+        let Some(number) = number else { return Err(self.wrong(Given::Json(text))) };
+        let is_far = |is_infinite: bool| is_infinite && word.is_none();
+        match self.ty {
+            Type::F32 => match number.parse::<f32>() {
+                Ok(value) if !is_far(value.is_infinite()) => self.set(Val::Float32(value)),
+                _ => return Err(self.wrong(Given::Json(text))),
+            },
+            _ => match number.parse::<f64>() {
+                Ok(value) if !is_far(value.is_infinite()) => self.set(Val::Float64(value)),
+                _ => return Err(self.wrong(Given::Json(text))),
+            },
+        }
+        Ok(())
+    }
+
+    /// An integer of a type, if it is one and fits.
+    fn integer<E: Error>(self, value: i128, given: Given<'_>) -> Result<(), E> {
+        macro_rules! fit {
+            ($val:ident) => {
+                value.try_into().map(Val::$val).ok()
+            };
+        }
+        let val = match self.ty {
+            Type::S8 => fit!(S8),
+            Type::U8 => fit!(U8),
+            Type::S16 => fit!(S16),
+            Type::U16 => fit!(U16),
+            Type::S32 => fit!(S32),
+            Type::U32 => fit!(U32),
+            Type::S64 => fit!(S64),
+            Type::U64 => fit!(U64),
+            _ => None,
+        };
+        let Some(val) = val else { return Err(self.wrong(given)) };
+        self.set(val);
+        Ok(())
+    }
+
+    fn bytes<E: Error>(self, text: &str) -> Result<(), E> {
+        let Ok(bytes) = STANDARD.decode(text) else { return Err(self.wrong(Given::Text(text))) };
+        self.cx.spend(bytes.len())?;
+        if let Some(slot) = self.slot {
+            let Val::List(items) = slot else {
+                *slot = Val::List(bytes.into_iter().map(Val::U8).collect());
+                return Ok(());
+            };
+            items.clear();
+            items.extend(bytes.into_iter().map(Val::U8));
+        }
+        Ok(())
+    }
+
+    /// A case without payload, or the name of an enum's case.
+    fn label<E: Error>(self, text: &str) -> Result<(), E> {
+        match self.ty {
+            Type::Enum(cases) => {
+                if !cases.cases.iter().any(|case| *case.name == *text) {
+                    return Err(self.cx.mismatch(among(names_of_enum(cases)), Given::Text(text)));
+                }
+                match self.slot {
+                    Some(Val::Enum(name)) => write_over(name, text),
+                    slot => Value { slot, ..self }.set(Val::Enum(text.to_owned())),
+                }
+            }
+            Type::Variant(variant) => match find_case(variant, text) {
+                Some(Case { ty: None, .. }) => self.set(Val::Variant(text.to_owned(), None)),
+                Some(Case { ty: Some(ty), .. }) => {
+                    let how = format!("{{\"{text}\": {ty}}}, since that case carries a value");
+                    return Err(self.cx.mismatch(how, Given::Text(text)));
+                }
+                None => return Err(self.cx.mismatch(among(names_of_cases(variant)), Given::Text(text))),
+            },
+            _ => return Err(self.wrong(Given::Text(text))),
+        }
+        Ok(())
+    }
+}
+
+fn write_over(text: &mut String, new: &str) {
+    text.clear();
+    text.push_str(new);
+}
+
+fn names_of_enum(cases: &Enum) -> impl Iterator<Item = &str> {
+    cases.cases.iter().map(|case| &*case.name)
+}
+
+fn names_of_cases(variant: &Variant) -> impl Iterator<Item = &str> {
+    variant.cases.iter().map(|case| &*case.name)
+}
+
+fn names_of_flags(flags: &Flags) -> impl Iterator<Item = &str> {
+    flags.flags.iter().map(|flag| &*flag.name)
+}
+
+fn find_case<'v>(variant: &'v Variant, name: &str) -> Option<&'v Case> {
+    variant.cases.iter().find(|case| *case.name == *name)
+}
+
+/// The slot inside an option.
+fn inside<'a, E: Error>(slot: &'a mut Val, ty: &Type, cx: &Reading) -> Result<&'a mut Val, E> {
+    if !matches!(slot, Val::Option(Some(_))) {
+        *slot = Val::Option(Some(Box::new(fresh(ty, cx)?)));
+    }
+    match slot {
+        Val::Option(Some(inner)) => Ok(inner),
+        _ => Err(E::custom("unreachable")),
+    }
+}
+
+/// A new value to be written over.
+fn fresh<E: Error>(ty: &Type, cx: &Reading) -> Result<Val, E> {
+    match template(ty, &cx.budget) {
+        Some(val) => Ok(val),
+        None => cx.spend(usize::MAX).map(|()| Val::Bool(false)),
+    }
+}
+
+impl<'de> Visitor<'de> for Value<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&expected(self.ty))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        let this = self.some()?;
+        if !matches!(this.ty, Type::Bool) {
+            return Err(this.wrong(Given::Bool(value)));
+        }
+        this.set(Val::Bool(value));
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.some()?.integer(value.into(), Given::Number(&value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.some()?.integer(value.into(), Given::Number(&value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        /// From here on a float does not tell an integer exactly.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        let this = self.some()?;
+        if value.fract() != 0.0 || value.abs() > EXACT {
+            return Err(this.wrong(Given::Number(&value)));
+        }
+        this.integer(value as i128, Given::Number(&value))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        let this = self.some()?;
+        match this.ty {
+            Type::String => {
+                match this.slot {
+                    Some(Val::String(held)) => write_over(held, text),
+                    slot => Value { slot, ..this }.set(Val::String(text.to_owned())),
+                }
+                Ok(())
+            }
+            Type::Char => {
+                let mut chars = text.chars();
+                match (chars.next(), chars.next()) {
+                    (Some(value), None) => this.set(Val::Char(value)),
+                    _ => return Err(this.wrong(Given::Text(text))),
+                }
+                Ok(())
+            }
+            Type::Bytes => this.bytes(text),
+            Type::S64 | Type::U64 | Type::S32 | Type::U32 | Type::S16 | Type::U16 | Type::S8 | Type::U8 => {
+                let digits = text.strip_prefix('-').unwrap_or(text);
+                let is_plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+                match text.parse::<i128>() {
+                    Ok(value) if is_plain => this.integer(value, Given::Text(text)),
+                    _ => Err(this.wrong(Given::Text(text))),
+                }
+            }
+            _ => this.label(text),
+        }
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        match self.ty {
+            Type::Option(_) => {
+                self.set(Val::Option(None));
+                Ok(())
+            }
+            _ => Err(self.wrong(Given::Words("null"))),
+        }
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        let this = self.some()?;
+        let cx = this.cx;
+        match this.ty {
+            Type::List(of) => {
+                let list = match this.slot {
+                    None => None,
+                    Some(Val::List(items)) => Some(items),
+                    Some(slot) => {
+                        *slot = Val::List(Vec::new());
+                        if let Val::List(items) = slot { Some(items) } else { None }
+                    }
+                };
+                elements(seq, of, list, None, cx)
+            }
+            Type::FixedList(of, length) => {
+                let list = match this.slot {
+                    Some(Val::FixedLengthList(items)) => Some(items),
+                    _ => None,
+                };
+                elements(seq, of, list, Some(*length as usize), cx)
+            }
+            Type::Tuple(of) => {
+                let items = match this.slot {
+                    Some(Val::Tuple(items)) => Some(&mut items[..]),
+                    _ => None,
+                };
+                tuple(seq, of, items, cx)
+            }
+            Type::Map(key, value) => {
+                let pairs = match this.slot {
+                    Some(Val::Map(pairs)) => Some(pairs),
+                    _ => None,
+                };
+                map(seq, (key, value), pairs, cx)
+            }
+            Type::Flags(flags) => {
+                let held = match this.slot {
+                    Some(Val::Flags(held)) => Some(held),
+                    _ => None,
+                };
+                read_flags(seq, flags, held, cx)
+            }
+            _ => Err(this.wrong(Given::Words("an array"))),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        let this = self.some()?;
+        let cx = this.cx;
+        match this.ty {
+            Type::Record(record) => {
+                let slots = match this.slot {
+                    Some(Val::Record(fields)) => Slots::Fields(fields),
+                    _ => Slots::None,
+                };
+                Members { names: Names::Fields(&record.fields), slots, cx }.visit_map(map)
+            }
+            Type::Variant(_) | Type::Result(..) | Type::Option(_) => this.choice(map),
+            _ => Err(this.wrong(Given::Words("an object"))),
+        }
+    }
+}
