@@ -15,3 +15,4 @@ mod semantics;
 mod starting;
 mod tidy;
 mod trace;
+mod typed;

@@ -27,13 +27,16 @@ pub struct Uses {
     pub uses: Vec<Use>,
     /// Interfaces that look like contracts but cannot be carried.
     pub refused: Vec<Refused>,
+    /// Interfaces that would be contracts if they had functions: they only hold types for others.
+    pub types_only: Vec<(Direction, String)>,
 }
 
 impl Uses {
-    /// Whether an interface is one of the contracts, carried or refused.
+    /// Whether an interface is one of the contracts, carried or refused, or holds types for them.
     pub fn names(&self, direction: Direction, interface: &str) -> bool {
         self.uses.iter().any(|used| used.direction == direction && used.contract.id.to_string() == interface)
             || self.refused.iter().any(|refused| refused.direction == direction && refused.interface == interface)
+            || self.types_only.iter().any(|(known, name)| *known == direction && name == interface)
     }
 }
 
@@ -93,7 +96,7 @@ fn collect(types: TypesRef<'_>, direction: Direction, names: &[String], found: &
             continue;
         }
         match contract(types, &types[instance], id, direction) {
-            Ok(None) => {}
+            Ok(None) => found.types_only.push((direction, name.clone())),
             Ok(Some(contract)) => found.uses.push(Use { direction, contract }),
             Err(refused) => found.refused.push(refused),
         }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use std::sync::{Mutex, PoisonError};
 use tokio::runtime::Handle;
 
+use crate::contracts::Contracts;
 use crate::manifest::ServiceConfig;
 use crate::metrics::Metrics;
 use crate::publisher::{PublishError, Publisher};
@@ -21,6 +22,7 @@ use crate::publisher::{PublishError, Publisher};
 pub(crate) struct ServiceBus {
     pub(crate) config: ServiceConfig,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) contracts: Arc<Contracts>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
@@ -40,8 +42,9 @@ impl ServiceBus {
 }
 
 impl Bus for ServiceBus {
-    fn admit(&self, _service: &ServiceName, draft: Draft, id: Option<EventId>) -> Result<Event, Refusal> {
+    fn admit(&self, _service: &ServiceName, mut draft: Draft, id: Option<EventId>) -> Result<Event, Refusal> {
         self.check_grant(&draft.topic)?;
+        self.contracts.check(&mut draft, &self.limits).map_err(|unfit| Refusal::Invalid(unfit.to_string()))?;
         let now = self.clock.now();
         let id = id.unwrap_or_else(|| {
             let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);

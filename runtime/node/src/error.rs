@@ -69,6 +69,9 @@ pub enum StartError {
         /// Where the running one comes from.
         other: PathBuf,
     },
+    /// It and another service do not understand each other on a contract.
+    #[error("it does not understand another service on a contract\n{0}")]
+    Incompatible(String),
     /// The engine refused its subscription.
     #[error("its subscription could not be made: {0}")]
     Engine(#[from] EngineError),
@@ -86,6 +89,8 @@ impl StartError {
             Self::Link(error) => error.is_retryable(),
             Self::Guest(error) => error.is_retryable(),
             Self::Engine(error) => error.is_retryable(),
+            // The other side may be swapped for one that fits.
+            Self::Incompatible(_) => true,
             Self::Subscription { .. } | Self::NoSubscription { .. } | Self::Denied(_) | Self::NameTaken { .. } => false,
         }
     }

@@ -8,6 +8,7 @@ use busway_host::Host;
 use busway_types::{Clock, Limits};
 use tokio::sync::watch;
 
+use crate::contracts::Contracts;
 use crate::driver;
 use crate::publisher::Publisher;
 use crate::services::Catalog;
@@ -30,6 +31,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) driver: Arc<driver::Shared>,
     pub(crate) publisher: Arc<Publisher>,
+    pub(crate) contracts: Arc<Contracts>,
     pub(crate) host: Host,
     pub(crate) services: Catalog,
     pub(crate) durability: String,

@@ -11,6 +11,7 @@
 
 mod admin;
 mod bus;
+mod contracts;
 mod dead_log;
 mod driver;
 mod error;

@@ -14,6 +14,7 @@ use busway_types::{Clock, Limits, SystemClock};
 use tokio::sync::watch;
 
 use crate::admin::Admin;
+use crate::contracts::Contracts;
 use crate::driver::{self, Driver, Event, ReportTap};
 use crate::error::NodeError;
 use crate::inner::{Inner, Stop};
@@ -98,7 +99,10 @@ impl Node {
         let seed = seed()?;
         let shared = driver::Shared::new(&limits);
         let gate = Arc::clone(&shared.gate);
-        let publisher = Arc::new(Publisher::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed, gate));
+        let contracts = Arc::new(Contracts::default());
+        let publisher =
+            Publisher::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed, Arc::clone(&contracts), gate);
+        let publisher = Arc::new(publisher);
         engine.start(Arc::clone(&shared) as Arc<dyn busway_engine::Sink>)?;
         let replayable = engine.capabilities().replay;
         let machine = Machine::new(MachineOptions { limits: limits.clone(), seed: seed ^ 1, replayable });
@@ -122,6 +126,7 @@ impl Node {
             engine,
             driver: shared,
             publisher,
+            contracts,
             host,
             services: Catalog::default(),
             durability,
@@ -247,7 +252,7 @@ impl Node {
                 let _ = driver.join();
             }
             for service in inner.services.all() {
-                if let Some(handler) = service.handler() {
+                if let Some(handler) = service.handlers().first() {
                     handler.lane.stop();
                 }
             }

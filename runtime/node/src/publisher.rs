@@ -15,6 +15,7 @@ use busway_engine::{Engine, EngineError, Room};
 use busway_types::{Clock, Draft, Entropy, Event, EventId, InvalidEvent, Limits, Pattern, Receipt, SplitMix, SubId};
 use tokio::sync::Notify;
 
+use crate::contracts::{Contracts, Unfit};
 use crate::inbox::Gate;
 
 /// Bytes of one batch, which all become one transaction.
@@ -30,6 +31,14 @@ pub enum PublishError {
         index: usize,
         /// What is wrong with it.
         source: InvalidEvent,
+    },
+    /// Change the event.
+    #[error("event {index} of the batch: {source}")]
+    Unfit {
+        /// Which draft of the batch, from 0.
+        index: usize,
+        /// How it breaks the contract of its topic.
+        source: Unfit,
     },
     /// Make smaller batches.
     #[error("a batch of {found} events; at most {max} are taken at once")]
@@ -76,6 +85,7 @@ pub struct Publisher {
     clock: Arc<dyn Clock>,
     limits: Limits,
     entropy: Mutex<SplitMix>,
+    contracts: Arc<Contracts>,
     gate: Arc<Gate>,
     any_full: AtomicBool,
     /// Whether the engine has no room for publishers, as the driver saw it last.
@@ -96,6 +106,7 @@ impl Publisher {
         clock: Arc<dyn Clock>,
         limits: Limits,
         seed: u64,
+        contracts: Arc<Contracts>,
         gate: Arc<Gate>,
     ) -> Self {
         Self {
@@ -103,6 +114,7 @@ impl Publisher {
             clock,
             limits,
             entropy: Mutex::new(SplitMix(seed)),
+            contracts,
             gate,
             any_full: AtomicBool::new(false),
             no_room: AtomicBool::new(false),
@@ -122,9 +134,12 @@ impl Publisher {
         }
     }
 
-    fn admit(&self, drafts: Vec<Draft>) -> Result<Vec<Arc<Event>>, PublishError> {
+    fn admit(&self, mut drafts: Vec<Draft>) -> Result<Vec<Arc<Event>>, PublishError> {
         if drafts.len() > self.limits.batch_events {
             return Err(PublishError::BatchTooLarge { found: drafts.len(), max: self.limits.batch_events });
+        }
+        for (index, draft) in drafts.iter_mut().enumerate() {
+            self.contracts.check(draft, &self.limits).map_err(|source| PublishError::Unfit { index, source })?;
         }
         let now = self.clock.now();
         let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);

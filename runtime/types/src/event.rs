@@ -80,6 +80,8 @@ pub struct Draft {
     pub expires: Option<Timestamp>,
     /// Where it comes from.
     pub causality: Causality,
+    /// Whether the data was made from values of the topic's contract, so that nobody has to check it.
+    pub is_typed: bool,
 }
 
 impl Draft {
@@ -94,13 +96,25 @@ impl Draft {
             data,
             not_before: None,
             expires: None,
+            is_typed: false,
             causality: Causality::default(),
         }
     }
 
     /// Checks the draft and makes it an event published at `time` with `id`.
     pub fn admit(self, id: EventId, time: Timestamp, limits: &Limits) -> Result<Event, InvalidEvent> {
-        let Self { id: chosen, topic, key, content_type, headers, data, not_before, expires, mut causality } = self;
+        let Self {
+            id: chosen,
+            topic,
+            key,
+            content_type,
+            headers,
+            data,
+            not_before,
+            expires,
+            mut causality,
+            is_typed: _,
+        } = self;
         if chosen.is_some() {
             causality.chosen_id = true;
         }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use busway_contract::Use;
+use busway_contract::compare::{Pairings, Verdict, pairings};
 use busway_host::{Host, HostConfig, NoBus};
 use busway_node::manifest::{App, ServiceConfig};
 use busway_types::{Pattern, ServiceName};
@@ -34,6 +36,8 @@ struct Report {
     /// Whether `run` would start everything.
     ok: bool,
     services: Vec<Checked>,
+    /// How the producers and handlers of each contract fit.
+    contracts: Pairings,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,10 +76,13 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
         enabled: true,
         problem: Some(refused.reason.clone()),
     });
-    let mut services: Vec<Checked> = app.services.values().map(|service| check(&host, service)).collect();
+    let mut uses = Vec::new();
+    let mut services: Vec<Checked> = app.services.values().map(|service| check(&host, service, &mut uses)).collect();
     services.extend(refused);
+    let contracts = pairings(uses.iter().map(|(service, used)| (service.as_str(), used)));
     // `run` does not look at what is not enabled, and so refuses nothing of it.
-    let report = Report { ok: !services.iter().any(Checked::is_refused), services };
+    let ok = contracts.verdict() != Verdict::Incompatible && !services.iter().any(Checked::is_refused);
+    let report = Report { ok, services, contracts };
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -88,7 +95,7 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     bail!(Told)
 }
 
-fn check(host: &Host, service: &ServiceConfig) -> Checked {
+fn check(host: &Host, service: &ServiceConfig, uses: &mut Vec<(String, Use)>) -> Checked {
     let mut checked = Checked {
         service: Some(service.name.clone()),
         component: service.component.clone(),
@@ -97,16 +104,21 @@ fn check(host: &Host, service: &ServiceConfig) -> Checked {
         enabled: service.enabled,
         problem: None,
     };
-    if let Err(error) = examine(host, service, &mut checked) {
+    if let Err(error) = examine(host, service, &mut checked, uses) {
         checked.problem = Some(chain(&error));
     }
     checked
 }
 
-fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked) -> Result<()> {
-    let found = busway_node::examine(host, service, Arc::new(NoBus))?;
-    checked.kind = Some(found.compiled.inspection().to_string());
-    checked.subscribes = found.patterns;
+fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked, uses: &mut Vec<(String, Use)>) -> Result<()> {
+    let found = busway_node::examine(host, service.clone(), |_| Arc::new(NoBus))?;
+    let inspection = found.compiled.inspection();
+    checked.kind = Some(inspection.to_string());
+    checked.subscribes = found.patterns();
+    if !service.enabled {
+        return Ok(());
+    }
+    uses.extend(inspection.contracts.iter().map(|used| (service.name.to_string(), used.clone())));
     Ok(())
 }
 
@@ -134,9 +146,14 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
             }
         }
     }
+    let contracts = report.contracts.to_string();
+    if !contracts.is_empty() {
+        output.line(shown_lines(contracts.trim_end()))?;
+    }
     let bad = report.services.iter().filter(|checked| checked.is_refused()).count();
     let enabled = report.services.iter().filter(|checked| checked.enabled).count();
     let summary = match bad {
+        0 if !report.ok => "contracts do not fit: the services that handle them would be refused".to_owned(),
         0 => format!("{} can run: busway run {}", some(enabled, "service"), app.display()),
         bad => format!("{bad} of {} would be refused", some(report.services.len(), "service")),
     };

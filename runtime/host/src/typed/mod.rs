@@ -9,6 +9,7 @@
 
 mod failure;
 mod handle;
+mod key;
 mod mismatch;
 mod produce;
 pub(crate) mod read;
@@ -17,6 +18,7 @@ mod tests;
 pub(crate) mod write;
 
 pub(crate) use handle::{Handled, Warm};
+pub use key::key;
 pub use mismatch::Mismatch;
 pub(crate) use produce::{Next, link};
 pub use read::{MAX_VALUES, Unknown, check};

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use wasmtime::component::{Linker, Val};
 
 use super::failure::refused;
+use super::key::text;
 use super::write::write_params;
 use crate::capability::Refusal;
 use crate::state::GuestState;
@@ -68,6 +69,7 @@ impl Produced {
             .map_err(|unfit| Refusal::Invalid(unfit.to_string()))?;
         let mut draft = Draft::new(self.topic.clone(), Bytes::from(data));
         draft.content_type = Some(JSON.into());
+        draft.is_typed = true;
         draft.key = match self.key.and_then(|place| arguments.get(place)) {
             Some(key) => key_of(key, state)?,
             None => None,
@@ -86,19 +88,7 @@ impl Produced {
 
 /// The key that a parameter stands for; none when it is an empty text.
 fn key_of(val: &Val, state: &GuestState) -> Result<Option<Key>, Refusal> {
-    let text = match val {
-        Val::String(text) | Val::Enum(text) => std::borrow::Cow::Borrowed(text.as_str()),
-        Val::Char(value) => value.to_string().into(),
-        Val::S8(value) => value.to_string().into(),
-        Val::U8(value) => value.to_string().into(),
-        Val::S16(value) => value.to_string().into(),
-        Val::U16(value) => value.to_string().into(),
-        Val::S32(value) => value.to_string().into(),
-        Val::U32(value) => value.to_string().into(),
-        Val::S64(value) => value.to_string().into(),
-        Val::U64(value) => value.to_string().into(),
-        _ => return Ok(None),
-    };
+    let Some(text) = text(val) else { return Ok(None) };
     if text.is_empty() {
         return Ok(None);
     }

@@ -35,6 +35,7 @@ impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::Invalid { index, source } => Self::from(source).at(index),
+            PublishError::Unfit { index, source } => Self::invalid(source.to_string()).at(index),
             PublishError::BatchTooLarge { .. } | PublishError::BatchBytes { .. } => Self::invalid(error.to_string()),
             PublishError::Overloaded(detail) => Self::Overloaded { detail },
             PublishError::Engine(busway_engine::EngineError::Closed) => Self::stopping(),

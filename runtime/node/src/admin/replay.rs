@@ -138,7 +138,7 @@ fn part(inner: &Inner, request: &ReplayRequest, status: &EngineStatus) -> Result
 /// What a subscription selects; not known while its service is gone.
 fn selection(inner: &Inner, known: &KnownSubscription) -> Option<Selection> {
     let service = inner.services.get(&known.service)?;
-    let handler = service.handler().filter(|handler| handler.sub == known.id)?;
+    let handler = service.handler_of(known.id)?;
     let not_from = (!service.config.own_events).then(|| known.service.clone());
     Some(Selection { patterns: handler.patterns.into(), not_from })
 }

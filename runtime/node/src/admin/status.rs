@@ -81,8 +81,8 @@ fn room(room: Room) -> &'static str {
 
 fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, SubStats>) -> ServiceStatus {
     let figures = service.metrics.snapshot();
-    let handler = service.handler();
-    let lane = handler.as_ref().map(|handler| handler.lane.stats()).unwrap_or_default();
+    let handlers = service.handlers();
+    let lane = handlers.first().map(|handler| handler.lane.stats()).unwrap_or_default();
     let failing = inner.driver.failing().get(&service.config.name).cloned();
     let (mut state, mut reason) = service.with(|now| (now.state, now.reason.clone()));
     if let (ServiceState::Running, Some(why)) = (state, failing) {
@@ -90,7 +90,7 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
     }
     let quantile =
         |q: f64| (!figures.time_ns.is_empty()).then(|| figures.time_ns.value_at_quantile(q) as f64 / 1_000.0);
-    let subscription = handler.map(|handler| {
+    let subscriptions = handlers.into_iter().map(|handler| {
         let stats = stats.get(&handler.sub);
         SubscriptionStatus {
             name: handler.name,
@@ -123,7 +123,7 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         memory_bytes: lane.memory_bytes as u64,
-        subscriptions: subscription.into_iter().collect(),
+        subscriptions: subscriptions.collect(),
     }
 }
 

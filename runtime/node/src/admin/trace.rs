@@ -140,7 +140,7 @@ impl Book {
         let known = inner.engine.subscriptions().into_iter().map(|known| {
             let service = inner.services.get(&known.service);
             let selection = service.and_then(|service| {
-                let handler = service.handler().filter(|handler| handler.sub == known.id)?;
+                let handler = service.handler_of(known.id)?;
                 Some(Selection { patterns: handler.patterns, own_events: service.config.own_events })
             });
             (known, selection)

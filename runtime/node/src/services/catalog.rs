@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use busway_contract::Use;
 use busway_gateway::api::{RefusedFile, ServiceState};
 use busway_host::{Lane, Linked, TaskHandle};
 use busway_types::{Pattern, ServiceName, SubId, Timestamp, Topic};
@@ -19,8 +20,10 @@ pub(crate) struct Version {
     pub(crate) hash: [u8; 32],
     pub(crate) exports: Vec<String>,
     pub(crate) imports: Vec<String>,
-    /// Its subscription and the lane that handles it.
-    pub(crate) handler: Option<Handler>,
+    /// Its subscriptions and the lane that handles them.
+    pub(crate) handlers: Vec<Handler>,
+    /// The contracts that it produces and handles.
+    pub(crate) contracts: Vec<Use>,
     /// Its task, while it runs.
     pub(crate) task: Option<TaskHandle>,
 }
@@ -86,8 +89,13 @@ impl Service {
         })
     }
 
-    pub(crate) fn handler(&self) -> Option<Handler> {
-        self.with(|now| now.version.as_ref().and_then(|version| version.handler.clone()))
+    pub(crate) fn handlers(&self) -> Vec<Handler> {
+        self.with(|now| now.version.as_ref().map(|version| version.handlers.clone()).unwrap_or_default())
+    }
+
+    /// The handler of one of its subscriptions.
+    pub(crate) fn handler_of(&self, sub: SubId) -> Option<Handler> {
+        self.handlers().into_iter().find(|handler| handler.sub == sub)
     }
 }
 
@@ -156,18 +164,26 @@ impl Catalog {
         self.refusals().values().cloned().collect()
     }
 
+    /// Every contract that a running service produces or handles.
+    pub(crate) fn contracts(&self) -> Vec<Use> {
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let of = |service: &Arc<Service>| {
+            service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()).unwrap_or_default())
+        };
+        services.values().flat_map(of).collect()
+    }
+
     /// How many subscriptions select a topic.
     pub(crate) fn subscribers(&self, topic: &Topic) -> usize {
-        let selects = |service: &Arc<Service>| {
-            service.handler().is_some_and(|handler| handler.patterns.iter().any(|pattern| pattern.matches(topic)))
-        };
-        self.services.read().unwrap_or_else(PoisonError::into_inner).values().filter(|s| selects(s)).count()
+        let selects = |handler: &Handler| handler.patterns.iter().any(|pattern| pattern.matches(topic));
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services.values().flat_map(|service| service.handlers()).filter(selects).count()
     }
 
     /// The pattern that somebody subscribes to and that looks most like `topic`, for a hint; none when nothing is close.
     pub(crate) fn nearest_pattern(&self, topic: &Topic) -> Option<String> {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
-        let patterns = services.values().filter_map(|service| service.handler()).flat_map(|handler| handler.patterns);
+        let patterns = services.values().flat_map(|service| service.handlers()).flat_map(|handler| handler.patterns);
         patterns
             .map(|pattern| (strsim::normalized_damerau_levenshtein(topic.as_str(), pattern.as_str()), pattern))
             .filter(|(likeness, _)| *likeness > 0.5)

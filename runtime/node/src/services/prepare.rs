@@ -5,7 +5,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use busway_host::{Bus, Compiled, FileGrant, Grants, Host, Inspection, Instancing, Linked, ServiceSettings};
+use busway_contract::Use;
+use busway_host::{
+    Binding, Bus, Compiled, FileGrant, Grants, Handles, Host, Inspection, Instancing, Linked, ServiceSettings,
+};
 use busway_types::{Entropy, Pattern, SplitMix, SubscriptionSpec};
 
 use crate::bus::ServiceBus;
@@ -20,28 +23,37 @@ pub(crate) struct Prepared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) hash: [u8; 32],
     pub(crate) linked: Linked,
-    /// What it subscribes to; empty when it handles nothing.
-    pub(crate) patterns: Vec<Pattern>,
+    /// Its subscriptions; none when it handles nothing.
+    pub(crate) subscriptions: Vec<Planned>,
     pub(crate) is_task: bool,
     pub(crate) exports: Vec<String>,
     pub(crate) imports: Vec<String>,
 }
 
 impl Prepared {
-    /// The settings of its subscription; none when it handles nothing.
-    pub(crate) fn spec(&self) -> Option<SubscriptionSpec> {
+    /// The settings of each of its subscriptions, with what handles it.
+    pub(crate) fn specs(&self) -> Vec<(SubscriptionSpec, Binding)> {
         let config = &self.config;
-        (!self.patterns.is_empty()).then(|| SubscriptionSpec {
-            name: config.name.to_string(),
-            service: config.name.clone(),
-            patterns: self.patterns.clone(),
-            ordering: config.ordering,
-            retry: config.retry.clone(),
-            concurrency: config.concurrency,
-            start: config.start,
-            own_events: config.own_events,
-            may_publish: self.linked.inspection().produces(),
-        })
+        let spec = |planned: &Planned| {
+            let spec = SubscriptionSpec {
+                name: planned.name.clone(),
+                service: config.name.clone(),
+                patterns: planned.patterns.clone(),
+                ordering: config.ordering,
+                retry: config.retry.clone(),
+                concurrency: config.concurrency,
+                start: config.start,
+                own_events: config.own_events,
+                may_publish: self.linked.inspection().produces(),
+            };
+            (spec, Binding { subscription: planned.name.as_str().into(), handles: planned.handles })
+        };
+        self.subscriptions.iter().map(spec).collect()
+    }
+
+    /// The contracts that it produces and handles.
+    pub(crate) fn contracts(&self) -> &[Use] {
+        &self.linked.inspection().contracts
     }
 }
 
@@ -59,12 +71,12 @@ impl Preparer {
 
     /// Makes a service of a component's file.
     pub(crate) fn prepare(&self, config: ServiceConfig, metrics: Arc<Metrics>) -> Result<Prepared, StartError> {
-        let Examined { hash, compiled, linked, patterns } =
-            examine(&self.inner.host, &config, self.bus(&config, &metrics))?;
+        let Examined { hash, compiled, linked, subscriptions, config } =
+            examine(&self.inner.host, config, |config| self.bus(config, &metrics))?;
         let inspection = compiled.inspection();
         Ok(Prepared {
             hash,
-            patterns,
+            subscriptions,
             is_task: inspection.task.is_some(),
             exports: inspection.exports.clone(),
             imports: inspection.imports.iter().map(|need| need.interface.clone()).collect(),
@@ -79,6 +91,7 @@ impl Preparer {
         Arc::new(ServiceBus {
             config: config.clone(),
             publisher: Arc::clone(&self.inner.publisher),
+            contracts: Arc::clone(&self.inner.contracts),
             engine: Arc::clone(&self.inner.engine),
             clock: Arc::clone(&self.inner.clock),
             limits: self.inner.limits.clone(),
@@ -97,20 +110,66 @@ pub struct Examined {
     pub compiled: Compiled,
     /// Tied to the service.
     pub linked: Linked,
-    /// What it subscribes to; empty when it handles nothing.
+    /// Its subscriptions; none when it handles nothing.
+    pub subscriptions: Vec<Planned>,
+    /// Its configuration, with what its contracts grant by themselves.
+    pub config: ServiceConfig,
+}
+
+impl Examined {
+    /// What it subscribes to, of all its subscriptions.
+    pub fn patterns(&self) -> Vec<Pattern> {
+        self.subscriptions.iter().flat_map(|planned| planned.patterns.clone()).collect()
+    }
+}
+
+/// A subscription that a service is to have.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Its name: that of the service for what `busway:bus/handler` handles, `SERVICE:NAMESPACE.PACKAGE.VERSION.INTERFACE`
+    /// for a contract.
+    pub name: String,
+    /// What it selects.
     pub patterns: Vec<Pattern>,
+    /// What handles it.
+    pub handles: Handles,
 }
 
 /// Everything that decides whether a component may run as a service: reads, compiles and links it, asks it what it wants
 /// to subscribe to, and checks that against its grants. Blocks; runs no handler.
-pub fn examine(host: &Host, config: &ServiceConfig, bus: Arc<dyn Bus>) -> Result<Examined, StartError> {
+pub fn examine(
+    host: &Host,
+    mut config: ServiceConfig,
+    bus: impl FnOnce(&ServiceConfig) -> Arc<dyn Bus>,
+) -> Result<Examined, StartError> {
     let bytes = busway_host::inspect::read(&config.component).map_err(busway_host::LoadError::from)?;
     let hash = busway_host::content_hash(&bytes);
     let compiled = host.compile(config.name.as_str(), &bytes)?;
     drop(bytes);
-    let linked = compiled.link(host, settings(config), bus)?;
-    let patterns = subscriptions(config, &linked, compiled.inspection())?;
-    Ok(Examined { hash, compiled, linked, patterns })
+    grant_contracts(&mut config, compiled.inspection());
+    let bus = bus(&config);
+    let linked = compiled.link(host, settings(&config), bus)?;
+    let mut subscriptions = Vec::new();
+    let patterns = raw_patterns(&config, &linked, compiled.inspection())?;
+    if !patterns.is_empty() {
+        subscriptions.push(Planned { name: config.name.to_string(), patterns, handles: Handles::Raw });
+    }
+    for (place, (contract, topics)) in compiled.inspection().handled().zip(linked.event_topics()).enumerate() {
+        if !topics.is_empty() {
+            let name = format!("{}:{}", config.name, contract.id.topic_prefix());
+            let patterns = topics.iter().map(Pattern::from).collect();
+            subscriptions.push(Planned { name, patterns, handles: Handles::Contract(place) });
+        }
+    }
+    Ok(Examined { hash, compiled, linked, subscriptions, config })
+}
+
+/// Importing a contract is asking to produce it: nobody has to write that down as well.
+fn grant_contracts(config: &mut ServiceConfig, inspection: &Inspection) {
+    for contract in inspection.produced() {
+        let topics = contract.functions.iter().filter_map(|function| contract.id.topic(&function.name).ok());
+        config.publish.extend(topics.map(|topic| Pattern::from(&topic)));
+    }
 }
 
 /// What the host has to know of a service's manifest.
@@ -137,8 +196,8 @@ fn file_grant(grant: &crate::manifest::FileGrant) -> FileGrant {
     FileGrant { host: grant.host.clone(), guest: grant.guest.clone(), write: grant.write }
 }
 
-/// What a handler subscribes to: the manifest's word, else its own.
-fn subscriptions(config: &ServiceConfig, linked: &Linked, inspection: &Inspection) -> Result<Vec<Pattern>, StartError> {
+/// What a raw handler subscribes to: the manifest's word, else its own.
+fn raw_patterns(config: &ServiceConfig, linked: &Linked, inspection: &Inspection) -> Result<Vec<Pattern>, StartError> {
     if inspection.handler.is_none() {
         return Ok(Vec::new());
     }

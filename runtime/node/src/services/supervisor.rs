@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use busway_contract::compare::{Pair, Verdict, pairings};
+use busway_contract::{Direction, Use};
 use busway_gateway::api::ServiceState;
-use busway_host::LaneSettings;
-use busway_types::ServiceName;
+use busway_host::{Binding, LaneSettings};
+use busway_types::{ServiceName, SubId, SubscriptionSpec, SubscriptionState};
 use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
@@ -108,14 +110,20 @@ impl Supervisor {
                 Err(error) => self.could_not_start(&name, &error),
             }
         }
-        let mut complete = Vec::new();
+        let mut complete: Vec<Staged> = Vec::new();
+        // Producers first: of two that do not understand each other it is the handler that does not start.
+        ready.sort_by_key(|(_, prepared)| prepared.contracts().iter().any(|used| used.direction == Direction::Handles));
         for (name, prepared) in ready {
+            if let Err(error) = self.fits(&prepared, &complete) {
+                self.could_not_start(&name, &error);
+                continue;
+            }
             match self.subscribe(prepared) {
                 Ok(staged) => complete.push(staged),
                 Err(error) => self.could_not_start(&name, &error),
             }
         }
-        self.detach_the_gone();
+        self.detach_the_gone(&complete);
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
         self.inner.ready.send_replace(true);
         for service in started {
@@ -123,10 +131,16 @@ impl Supervisor {
         }
     }
 
-    /// Subscriptions of services that went while the node was down: their time begins to run.
-    fn detach_the_gone(&self) {
+    /// Subscriptions of services, or of contracts of theirs, that went while the node was down: their time begins to run.
+    fn detach_the_gone(&self, started: &[Staged]) {
         for known in self.inner.engine.subscriptions() {
-            if known.detached_since.is_none() && !self.known.contains_key(&known.service) {
+            let service = started.iter().find(|staged| staged.prepared.config.name == known.service);
+            let is_gone = match service {
+                // A contract that it handled before.
+                Some(staged) => !staged.attach.iter().any(|attach| attach.sub == known.id),
+                None => !self.known.contains_key(&known.service),
+            };
+            if known.detached_since.is_none() && is_gone {
                 // Whoever starts the node shows everything that is detached; once is enough.
                 tracing::debug!(subscription = known.name, "its service is gone; its position is kept for 24 h");
                 let now = self.inner.clock.now();
@@ -247,7 +261,7 @@ impl Supervisor {
                 self.waiting.remove(name);
                 return;
             }
-            Ok(prepared) => self.subscribe(prepared),
+            Ok(prepared) => self.fits(&prepared, &[]).and_then(|()| self.subscribe(prepared)),
             Err(error) => Err(error),
         };
         match result {
@@ -287,11 +301,45 @@ impl Supervisor {
         }
     }
 
-    /// Creates or finds the subscription of a prepared service.
+    /// Whether a service understands the others on every contract that it shares with them.
+    fn fits(&self, prepared: &Prepared, staged: &[Staged]) -> Result<(), StartError> {
+        let name = prepared.config.name.as_str();
+        if prepared.contracts().is_empty() {
+            return Ok(());
+        }
+        let others: Vec<(String, Vec<Use>)> = self
+            .inner
+            .services
+            .all()
+            .iter()
+            .filter(|service| service.config.name != prepared.config.name)
+            .map(|service| {
+                let used = service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()));
+                (service.config.name.to_string(), used.unwrap_or_default())
+            })
+            .chain(staged.iter().map(|s| (s.prepared.config.name.to_string(), s.prepared.contracts().to_vec())))
+            .collect();
+        let all = others.iter().flat_map(|(name, uses)| uses.iter().map(|used| (name.as_str(), used)));
+        let pairings = pairings(all.chain(prepared.contracts().iter().map(|used| (name, used))));
+        let mine = |pair: &&Pair| *pair.producer == *name || *pair.handler == *name;
+        let differences: Vec<String> = pairings.incompatible().filter(mine).map(ToString::to_string).collect();
+        if differences.is_empty() {
+            for pair in pairings.pairs.iter().filter(mine).filter(|pair| pair.comparison.verdict != Verdict::Same) {
+                tracing::info!("{pair}");
+            }
+            return Ok(());
+        }
+        Err(StartError::Incompatible(differences.join("\n")))
+    }
+
+    /// Creates or finds the subscriptions of a prepared service.
     fn subscribe(&self, prepared: Prepared) -> Result<Staged, StartError> {
-        let Some(spec) = prepared.spec() else { return Ok(Staged { prepared, attach: None }) };
-        let (sub, state) = self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec)?;
-        Ok(Staged { prepared, attach: Some((sub, state, spec)) })
+        let mut attach = Vec::new();
+        for (spec, binding) in prepared.specs() {
+            let (sub, state) = self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec)?;
+            attach.push(Attach { sub, state, spec, binding });
+        }
+        Ok(Staged { prepared, attach })
     }
 
     /// Puts a staged service to work; one that ran under its name before gets no further chunk.
@@ -300,25 +348,34 @@ impl Supervisor {
         let name = prepared.config.name.clone();
         let previous = self.inner.services.get(&name);
         let old = previous.as_ref().and_then(|service| service.with(|now| now.version.take()));
-        let handler = attach.map(|(sub, state, spec)| {
-            let sink = Arc::clone(&self.inner.driver) as Arc<dyn busway_host::LaneSink>;
-            let lane = Arc::new(prepared.linked.lane(LaneSettings::new(prepared.config.concurrency), sink));
+        let sink = Arc::clone(&self.inner.driver) as Arc<dyn busway_host::LaneSink>;
+        let settings = LaneSettings::for_subscriptions(prepared.config.concurrency, attach.len());
+        let lane = Arc::new(prepared.linked.lane(settings, sink));
+        let handler = |Attach { sub, state, spec, binding }: Attach| {
+            lane.bind(sub, binding);
             let (handler_name, patterns) = (spec.name.clone(), spec.patterns.clone());
             let grants = prepared.config.publish.clone();
             let target =
                 Box::new(Target { spec, lane: Arc::clone(&lane), metrics: Arc::clone(&prepared.metrics), grants });
-            let swapped = old.as_ref().and_then(|old| old.handler.as_ref()).is_some_and(|old| old.sub == sub);
+            let swapped = old.as_ref().is_some_and(|old| old.handlers.iter().any(|old| old.sub == sub));
             let head = *self.inner.driver.head.borrow();
             self.inner.driver.inbox.push(if swapped {
                 Event::Swap { sub, target }
             } else {
                 Event::Attach { sub, target, state, head }
             });
-            Handler { sub, name: handler_name, patterns, lane }
-        });
-        let keeps_handler = handler.is_some();
-        let version =
-            Version { hash: prepared.hash, exports: prepared.exports, imports: prepared.imports, handler, task: None };
+            Handler { sub, name: handler_name, patterns, lane: Arc::clone(&lane) }
+        };
+        let handlers: Vec<Handler> = attach.into_iter().map(handler).collect();
+        let kept: Vec<SubId> = handlers.iter().map(|handler| handler.sub).collect();
+        let version = Version {
+            hash: prepared.hash,
+            exports: prepared.exports,
+            imports: prepared.imports,
+            contracts: prepared.linked.inspection().contracts.clone(),
+            handlers,
+            task: None,
+        };
         let service = Arc::new(Service::new(prepared.config, prepared.metrics));
         service.with(|now| {
             now.version = Some(version);
@@ -326,26 +383,28 @@ impl Supervisor {
             now.runnable = prepared.is_task.then_some(prepared.linked);
         });
         self.inner.services.insert(Arc::clone(&service));
+        self.inner.contracts.set(self.inner.services.contracts());
         if let Some(old) = old {
-            self.retire(&service.config.name, old, keeps_handler);
+            self.retire(&service.config.name, old, &kept);
         }
         service
     }
 
-    /// Stops what is left of an old version; its chunks in flight finish.
-    fn retire(&self, name: &ServiceName, old: Version, replaced: bool) {
+    /// Stops what is left of an old version, all but the subscriptions that its successor has; its chunks in flight finish.
+    fn retire(&self, name: &ServiceName, old: Version, kept: &[SubId]) {
         if let Some(task) = old.task {
             task.stop();
         }
-        let Some(handler) = old.handler else { return };
+        let Some(lane) = old.handlers.first().map(|handler| Arc::clone(&handler.lane)) else { return };
+        let gone: Vec<Handler> = old.handlers.into_iter().filter(|handler| !kept.contains(&handler.sub)).collect();
         let inner = Arc::clone(&self.inner);
-        let leaves = (!replaced).then(|| self.leaving.begin(name));
+        let leaves = (!gone.is_empty()).then(|| self.leaving.begin(name));
         self.tasks.spawn(async move {
-            if let Some(leaves) = leaves {
-                detach(&inner, &handler).await;
-                drop(leaves);
+            for handler in &gone {
+                detach(&inner, handler).await;
             }
-            handler.lane.close();
+            drop(leaves);
+            lane.close();
         });
     }
 
@@ -377,11 +436,14 @@ impl Supervisor {
         let inner = Arc::clone(&self.inner);
         let leaves = self.leaving.begin(name);
         self.tasks.spawn(async move {
-            let kept = if version.handler.is_some() { "; its position is kept for 24 h" } else { "" };
-            if let Some(handler) = &version.handler {
+            let kept = if version.handlers.is_empty() { "" } else { "; its position is kept for 24 h" };
+            for handler in &version.handlers {
                 detach(&inner, handler).await;
+            }
+            if let Some(handler) = version.handlers.first() {
                 handler.lane.close();
             }
+            inner.contracts.set(inner.services.contracts());
             if inner.services.remove(&service) {
                 tracing::info!(service = %service.config.name, "the service was removed{kept}");
             }
@@ -423,8 +485,16 @@ impl Supervisor {
     }
 }
 
-/// A service whose subscription exists.
+/// A service whose subscriptions exist.
 struct Staged {
     prepared: Prepared,
-    attach: Option<(busway_types::SubId, busway_types::SubscriptionState, busway_types::SubscriptionSpec)>,
+    attach: Vec<Attach>,
+}
+
+/// A subscription that is about to get its handler.
+struct Attach {
+    sub: SubId,
+    state: SubscriptionState,
+    spec: SubscriptionSpec,
+    binding: Binding,
 }

@@ -1,0 +1,16 @@
+//! A task that publishes by calling the functions of a contract, until one is refused.
+
+#![expect(unsafe_code, missing_docs, clippy::pedantic, reason = "what wit-bindgen generates")]
+
+use test::values::outputs;
+
+wit_bindgen::generate!({ path: ["../../wit", "wit"], world: "test:values/source", generate_all });
+
+fn main() -> Result<(), String> {
+    outputs::nothing();
+    outputs::refused("k", "accepted")?;
+    match outputs::refused(&"k".repeat(300), "") {
+        Err(reason) if reason.contains("key") => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
+}

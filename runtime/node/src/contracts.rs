@@ -1,0 +1,126 @@
+//! The contracts of the services that run, by topic.
+//!
+//! Role: whoever publishes to the topic of a contract by hand (from outside, or a service through `busway:bus/producer`) is
+//! held to the contract: data that fits no version of it is refused here, before it is accepted. The key of the event is
+//! taken from its data.
+//!
+//! Invariant: an event that a service publishes by calling a function of a contract is not looked at; without contracts
+//! nothing is looked up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use busway_contract::{ContractId, Function, Kind, Use};
+use busway_host::{Mismatch, Unknown, check, key};
+use busway_types::{Draft, Key, Limits, Topic};
+use rustc_hash::FxHashMap;
+
+/// How an event breaks the contract of its topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The data does not fit the function.
+    #[error("it does not fit `{function}` of the contract `{contract}`: {mismatch}")]
+    Data {
+        /// The function as WIT.
+        function: String,
+        /// The newest version of the contract that is known.
+        contract: String,
+        /// Where and how.
+        mismatch: Mismatch,
+    },
+    /// The topic is that of a request.
+    #[error(
+        "`{topic}` is a request of the contract `{contract}`: it is answered, not published; a service calls it as a function"
+    )]
+    Request {
+        /// The topic.
+        topic: Topic,
+        /// The contract.
+        contract: String,
+    },
+    /// The key that was given is not the one in the data.
+    #[error("the key `{given}` is not the one in the data, `{found}`; leave the key out, it is taken from there")]
+    OtherKey {
+        /// What was given.
+        given: String,
+        /// What the data has.
+        found: String,
+    },
+    /// The key in the data cannot be one.
+    #[error("`key` in the data cannot order events: {0}")]
+    Key(String),
+}
+
+/// One version of one function.
+#[derive(Clone, Debug)]
+struct Known {
+    id: ContractId,
+    function: Function,
+}
+
+/// The contracts of all running services.
+#[derive(Debug, Default)]
+pub(crate) struct Contracts {
+    any: AtomicBool,
+    /// Every different version that is known, newest first.
+    topics: RwLock<FxHashMap<Topic, Vec<Known>>>,
+}
+
+impl Contracts {
+    /// What is used from now on.
+    pub(crate) fn set(&self, uses: Vec<Use>) {
+        let mut topics: FxHashMap<Topic, Vec<Known>> = FxHashMap::default();
+        for contract in uses.into_iter().map(|used| used.contract) {
+            for function in contract.functions {
+                let Ok(topic) = contract.id.topic(&function.name) else { continue };
+                let known = topics.entry(topic).or_default();
+                if !known.iter().any(|other| other.function.params == function.params) {
+                    known.push(Known { id: contract.id.clone(), function });
+                }
+            }
+        }
+        for known in topics.values_mut() {
+            known.sort_by(|a, b| b.id.version.cmp(&a.id.version));
+        }
+        self.any.store(!topics.is_empty(), Ordering::Release);
+        *self.topics.write().unwrap_or_else(PoisonError::into_inner) = topics;
+    }
+
+    /// Checks a draft against the contract of its topic, if it has one, and gives it the key that is in its data.
+    pub(crate) fn check(&self, draft: &mut Draft, limits: &Limits) -> Result<(), Unfit> {
+        if draft.is_typed || !self.any.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(versions) = topics.get(&draft.topic) else { return Ok(()) };
+        let mut refused = None;
+        for Known { id, function } in versions {
+            if function.kind() == Kind::Request {
+                return Err(Unfit::Request { topic: draft.topic.clone(), contract: id.to_string() });
+            }
+            match check(&function.params, &draft.data, Unknown::Refuse) {
+                Ok(()) => return take_key(function, draft, limits),
+                Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
+            }
+        }
+        match refused {
+            None => Ok(()),
+            Some((id, function, mismatch)) => {
+                Err(Unfit::Data { function: function.to_string(), contract: id.to_string(), mismatch })
+            }
+        }
+    }
+}
+
+fn take_key(function: &Function, draft: &mut Draft, limits: &Limits) -> Result<(), Unfit> {
+    draft.content_type.get_or_insert_with(|| "application/json".into());
+    let Some(found) = key(function, &draft.data) else { return Ok(()) };
+    match &draft.key {
+        Some(given) if given.as_str() != found => Err(Unfit::OtherKey { given: given.as_str().to_owned(), found }),
+        Some(_) => Ok(()),
+        None => {
+            draft.key = Some(Key::new(&found, limits).map_err(|error| Unfit::Key(error.to_string()))?);
+            Ok(())
+        }
+    }
+}
