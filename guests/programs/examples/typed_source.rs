@@ -1,6 +1,6 @@
 //! A task that publishes by calling the functions of a contract, until one is refused.
 
-#![expect(unsafe_code, missing_docs, clippy::pedantic, reason = "what wit-bindgen generates")]
+#![expect(missing_docs, clippy::pedantic, reason = "what wit-bindgen generates")]
 
 use test::values::outputs;
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use busway_contract::{ContractId, Function, Kind, Use};
-use busway_host::{Mismatch, Unknown, check, key};
+use busway_host::{Mismatch, Unknown, check_with_key};
 use busway_types::{Draft, Key, Limits, Topic};
 use rustc_hash::FxHashMap;
 
@@ -98,8 +98,8 @@ impl Contracts {
             if function.kind() == Kind::Request {
                 return Err(Unfit::Request { topic: draft.topic.clone(), contract: id.to_string() });
             }
-            match check(&function.params, &draft.data, Unknown::Refuse) {
-                Ok(()) => return take_key(function, draft, limits),
+            match check_with_key(function, &draft.data, Unknown::Refuse) {
+                Ok(key) => return take_key(key, draft, limits),
                 Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
             }
         }
@@ -112,9 +112,9 @@ impl Contracts {
     }
 }
 
-fn take_key(function: &Function, draft: &mut Draft, limits: &Limits) -> Result<(), Unfit> {
+fn take_key(found: Option<String>, draft: &mut Draft, limits: &Limits) -> Result<(), Unfit> {
     draft.content_type.get_or_insert_with(|| "application/json".into());
-    let Some(found) = key(function, &draft.data) else { return Ok(()) };
+    let Some(found) = found else { return Ok(()) };
     match &draft.key {
         Some(given) if given.as_str() != found => Err(Unfit::OtherKey { given: given.as_str().to_owned(), found }),
         Some(_) => Ok(()),

@@ -84,13 +84,12 @@ impl StartError {
     /// Whether the same start may succeed later without a change of the file.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Crashed(_) => true,
             Self::Component(error) => error.is_retryable(),
             Self::Link(error) => error.is_retryable(),
             Self::Guest(error) => error.is_retryable(),
             Self::Engine(error) => error.is_retryable(),
             // The other side may be swapped for one that fits.
-            Self::Incompatible(_) => true,
+            Self::Crashed(_) | Self::Incompatible(_) => true,
             Self::Subscription { .. } | Self::NoSubscription { .. } | Self::Denied(_) | Self::NameTaken { .. } => false,
         }
     }

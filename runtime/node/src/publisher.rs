@@ -38,7 +38,7 @@ pub enum PublishError {
         /// Which draft of the batch, from 0.
         index: usize,
         /// How it breaks the contract of its topic.
-        source: Unfit,
+        source: Box<Unfit>,
     },
     /// Make smaller batches.
     #[error("a batch of {found} events; at most {max} are taken at once")]
@@ -139,7 +139,9 @@ impl Publisher {
             return Err(PublishError::BatchTooLarge { found: drafts.len(), max: self.limits.batch_events });
         }
         for (index, draft) in drafts.iter_mut().enumerate() {
-            self.contracts.check(draft, &self.limits).map_err(|source| PublishError::Unfit { index, source })?;
+            self.contracts
+                .check(draft, &self.limits)
+                .map_err(|source| PublishError::Unfit { index, source: Box::new(source) })?;
         }
         let now = self.clock.now();
         let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,7 +1,7 @@
 //! The names of benchmark cases.
 //!
-//! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`, two that stand
-//! alone, and those of the suite `backlog`. Nothing is measured here.
+//! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`,
+//! `memory-typed-{small|middle|large}`, two that stand alone, and those of the suite `backlog`. Nothing is measured here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +27,8 @@ pub(crate) struct Throughput {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Case {
     Throughput(Throughput),
+    /// Typed events beside raw ones with the same data.
+    Typed(Typed),
     /// A healthy service alone, then beside spinning, allocating and flooding ones.
     NoisyNeighbour,
     /// A thousand services from copies of one component.
@@ -49,6 +51,23 @@ pub(crate) enum Scale {
     /// A million delayed events.
     Delayed,
 }
+
+/// How large the typed events of a case are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Typed {
+    /// Five fields.
+    Small,
+    /// Fifty fields.
+    Middle,
+    /// A list of ten thousand lines.
+    Large,
+}
+
+const TYPED: [(&str, Typed); 3] = [
+    ("memory-typed-small", Typed::Small),
+    ("memory-typed-middle", Typed::Middle),
+    ("memory-typed-large", Typed::Large),
+];
 
 const SCALES: [(&str, Scale); 5] = [
     ("backlog", Scale::Backlog),
@@ -77,6 +96,7 @@ impl Case {
             }
             all.push(Self::Throughput(Throughput { place, per_event: false, bytes: 100, services: 100 }));
         }
+        all.extend(TYPED.map(|(_, typed)| Self::Typed(typed)));
         all.extend([Self::NoisyNeighbour, Self::ThousandServices]);
         all
     }
@@ -87,6 +107,10 @@ impl fmt::Display for Case {
         let Throughput { place, per_event, bytes, services } = match self {
             Self::NoisyNeighbour => return f.write_str("noisy-neighbour"),
             Self::ThousandServices => return f.write_str("thousand-services"),
+            Self::Typed(typed) => {
+                let name = TYPED.iter().find(|(_, known)| known == typed).map_or("?", |(name, _)| name);
+                return f.write_str(name);
+            }
             Self::Scale(scale) => {
                 let name = SCALES.iter().find(|(_, known)| known == scale).map_or("?", |(name, _)| name);
                 return f.write_str(name);
@@ -133,7 +157,9 @@ mod tests {
     #[test]
     fn the_names_that_scripts_know_are_there() {
         let names: Vec<String> = Case::all().iter().map(ToString::to_string).collect();
-        for name in ["memory-raw-reused-100B", "disk-raw-per-event-64KiB", "memory-raw-reused-100B-x100"] {
+        for name in
+            ["memory-raw-reused-100B", "disk-raw-per-event-64KiB", "memory-raw-reused-100B-x100", "memory-typed-small"]
+        {
             assert!(names.iter().any(|n| n == name), "{name}");
         }
     }

@@ -10,6 +10,7 @@ mod neighbours;
 mod report;
 mod rig;
 mod throughput;
+mod typed;
 
 use std::path::{Path, PathBuf};
 
@@ -59,6 +60,7 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
         let figures = runtime.block_on(async {
             match case {
                 Case::Throughput(throughput) => throughput::measure(&bench, *throughput, &say).await,
+                Case::Typed(typed) => typed::measure(&bench, *typed, &say).await,
                 Case::NoisyNeighbour => neighbours::noisy(&bench, &say).await,
                 Case::ThousandServices => many::thousand(&bench, &say).await,
                 Case::Scale(scale) => backlog::measure(&bench, *scale, &say).await,

@@ -27,7 +27,7 @@ const LATENCY: Duration = Duration::from_secs(3);
 /// Bytes that one run may put on the disk.
 const RUN_BYTES: usize = 512 * 1024 * 1024;
 /// The longest wait for a run to end.
-const PATIENCE: Duration = Duration::from_mins(2);
+pub(super) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What all cases share.
 pub(super) struct Bench<'a> {

@@ -204,13 +204,11 @@ impl Shared {
 
     fn binding(&self, sub: SubId) -> Binding {
         let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner);
-        match bindings.iter().find(|(known, _)| *known == sub) {
-            Some((_, binding)) => binding.clone(),
-            None => {
-                let subscription = self.linked.service.settings.name.as_str().into();
-                Binding { subscription, handles: Handles::Raw }
-            }
-        }
+        let bound = bindings.iter().find(|(known, _)| *known == sub).map(|(_, binding)| binding.clone());
+        bound.unwrap_or_else(|| Binding {
+            subscription: self.linked.service.settings.name.as_str().into(),
+            handles: Handles::Raw,
+        })
     }
 
     /// Works the queue off on a thread of the host.

@@ -105,7 +105,7 @@ fn payload(ty: &Type, refusal: &Refusal) -> Option<Val> {
         Type::U64 => Val::U64(RETRY_MS),
         Type::S16 => Val::S16(RETRY_MS as i16),
         Type::S32 => Val::S32(RETRY_MS as i32),
-        Type::S64 => Val::S64(RETRY_MS as i64),
+        Type::S64 => Val::S64(RETRY_MS.cast_signed()),
         _ => return None,
     })
 }

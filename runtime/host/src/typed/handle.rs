@@ -40,7 +40,7 @@ impl Handled {
     /// Looks the functions of a contract up. The topics are valid: the inspection refuses a contract with others.
     pub(crate) fn new(component: &Component, contract: &Contract) -> Result<Self, InvalidTopic> {
         let mut handled = Self { functions: Vec::new(), by_topic: HashMap::new() };
-        let interface = component.get_export_index(None, &contract.id.to_string());
+        let interface = component.get_export_index(None, contract.id.to_string());
         for function in &contract.functions {
             let export = interface.and_then(|interface| component.get_export_index(Some(&interface), &*function.name));
             if let Some(export) = export {
@@ -77,15 +77,13 @@ impl Handled {
             warm.resize_with(self.functions.len(), Warm::default);
         }
         let Warm { function: known, arguments, results } = &mut warm[*place];
-        let callee = match known {
-            Some(callee) => *callee,
-            None => {
-                let found = exports.get_func(&mut *store, export);
-                let found =
-                    found.ok_or_else(|| wasmtime::Error::msg(format!("`{}` is not exported", function.name)))?;
-                results.resize(function.result.iter().len(), Val::Bool(false));
-                *known.insert(found)
-            }
+        let callee = if let Some(callee) = known {
+            *callee
+        } else {
+            let found = exports.get_func(&mut *store, export);
+            let found = found.ok_or_else(|| wasmtime::Error::msg(format!("`{}` is not exported", function.name)))?;
+            results.resize(function.result.iter().len(), Val::Bool(false));
+            *known.insert(found)
         };
         if let Err(mismatch) = read_into(&function.params, &event.data, arguments) {
             let reason = cut(format!("the event does not fit `{}`: {mismatch}", function.name));

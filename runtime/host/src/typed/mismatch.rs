@@ -1,7 +1,7 @@
 //! What is told when JSON does not fit a type: where, what was expected, what was given.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use busway_contract::Type;
 
@@ -148,7 +148,7 @@ fn list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     let names: Vec<_> = names.collect();
     let mut text = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
     if names.len() > LISTED {
-        text += &format!(" and {} more", names.len() - LISTED);
+        let _ = write!(text, " and {} more", names.len() - LISTED);
     }
     text
 }

@@ -18,7 +18,6 @@ mod tests;
 pub(crate) mod write;
 
 pub(crate) use handle::{Handled, Warm};
-pub use key::key;
 pub use mismatch::Mismatch;
 pub(crate) use produce::{Next, link};
-pub use read::{MAX_VALUES, Unknown, check};
+pub use read::{MAX_VALUES, Unknown, check, check_with_key};

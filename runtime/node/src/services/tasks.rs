@@ -45,7 +45,7 @@ pub(super) fn start(inner: &Arc<Inner>, tasks: &TaskSet, service: &Arc<Service>,
 
 /// Notes that no task runs; what handles events as well goes on running.
 fn rest(service: &Service, state: ServiceState, reason: Option<String>) {
-    let state = if !service.handlers().is_empty() { ServiceState::Running } else { state };
+    let state = if service.handlers().is_empty() { state } else { ServiceState::Running };
     service.set_state(state, reason);
 }
 

@@ -6,7 +6,7 @@ use busway_contract::{Field, Param, Type};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use wasmtime::component::Val;
 
-use super::{Reading, Unknown, Value};
+use super::{Reading, Unknown, Value, fresh};
 use crate::typed::mismatch::{Given, among, expected};
 
 /// The named members of an object.
@@ -140,8 +140,15 @@ impl<'de> Visitor<'de> for Members<'_> {
             if seen.note(place) {
                 return Err(cx.mismatch("each member once", Given::Member(name)));
             }
-            let read = map.next_value_seed(Value { ty, slot: slots.at(place), cx });
-            cx.at(|| format!(".{name}"), read)?;
+            if matches!(names, Names::Params(_)) && cx.key == Some(place) {
+                let mut found = fresh(ty, cx)?;
+                let read = map.next_value_seed(Value { ty, slot: Some(&mut found), cx });
+                cx.at(|| format!(".{name}"), read)?;
+                cx.found.replace(Some(found));
+            } else {
+                let read = map.next_value_seed(Value { ty, slot: slots.at(place), cx });
+                cx.at(|| format!(".{name}"), read)?;
+            }
             next = place + 1;
         }
         for place in 0..count {

@@ -1,11 +1,11 @@
 //! From JSON to values, by type.
 //!
-//! Role: reads the data of an event into the arguments of a function, or only checks it. serde_json parses; what is here
+//! Role: reads the data of an event into the arguments of a function, or only checks it. `serde_json` parses; what is here
 //! decides what fits, by the mapping of `docs/json.md`.
 //!
 //! Invariants: a value tree is written over in place, so that events of one shape allocate nothing but longer texts; a tree
 //! never has more than [`MAX_VALUES`] values, however short the JSON is that asks for them; depth is bounded by the type, and
-//! by serde_json (128) where unknown members are passed over.
+//! by `serde_json` (128) where unknown members are passed over.
 
 mod choice;
 mod many;
@@ -16,7 +16,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use busway_contract::{Case, Enum, Field, Flags, Param, Type, Variant};
+use busway_contract::{Case, Enum, Field, Flags, Function, Param, Type, Variant};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -24,6 +24,7 @@ use wasmtime::component::Val;
 
 use self::many::{elements, map, read_flags, tuple};
 use self::members::{Members, Names, Slots};
+use super::key::text;
 use super::mismatch::{Given, Mismatch, Trail, among, expected};
 
 /// Values that one event may consist of, counting every field and element. A tree of that many takes about 100 MB.
@@ -43,7 +44,20 @@ pub enum Unknown {
 /// # Errors
 /// The first place that does not fit.
 pub fn check(params: &[Param], json: &[u8], unknown: Unknown) -> Result<(), Mismatch> {
-    read(params, json, unknown, Slots::None)
+    read(params, json, &Reading::new(unknown), Slots::None)
+}
+
+/// Checks the data of an event against its function, and gives the key that it has: the text of the parameter
+/// [`Function::key`]; none when there is none, or when the text is empty.
+///
+/// # Errors
+/// The first place that does not fit.
+pub fn check_with_key(function: &Function, json: &[u8], unknown: Unknown) -> Result<Option<String>, Mismatch> {
+    let cx = Reading { key: function.key(), ..Reading::new(unknown) };
+    read(&function.params, json, &cx, Slots::None)?;
+    let found = cx.found.take();
+    let text = found.as_ref().and_then(text).filter(|text| !text.is_empty());
+    Ok(text.map(std::borrow::Cow::into_owned))
 }
 
 /// Reads the data of an event into the arguments of a call. After an error they are in an undefined state, but of the
@@ -53,23 +67,12 @@ pub(crate) fn read_into(params: &[Param], json: &[u8], arguments: &mut Vec<Val>)
         *arguments =
             params.iter().map(|param| template(&param.ty, &Budget::default()).unwrap_or(Val::Bool(false))).collect();
     }
-    read(params, json, Unknown::Ignore, Slots::Arguments(arguments))
+    read(params, json, &Reading::new(Unknown::Ignore), Slots::Arguments(arguments))
 }
 
-/// Reads one value alone.
-pub(crate) fn read_value(ty: &Type, json: &[u8]) -> Result<Val, Mismatch> {
-    let cx = Reading::new(Unknown::Ignore);
-    // A type's own values are far fewer than the budget: see the bounds of contracts.
-    let mut val = template(ty, &cx.budget).unwrap_or(Val::Bool(false));
-    let slot = &mut val;
-    finish(&cx, json, |deserializer| Value { ty, slot: Some(slot), cx: &cx }.deserialize(deserializer))?;
-    Ok(val)
-}
-
-fn read(params: &[Param], json: &[u8], unknown: Unknown, slots: Slots<'_>) -> Result<(), Mismatch> {
-    let cx = Reading::new(unknown);
-    let members = Members { names: Names::Params(params), slots, cx: &cx };
-    finish(&cx, json, |deserializer| deserializer.deserialize_any(members))
+fn read(params: &[Param], json: &[u8], cx: &Reading, slots: Slots<'_>) -> Result<(), Mismatch> {
+    let members = Members { names: Names::Params(params), slots, cx };
+    finish(cx, json, |deserializer| deserializer.deserialize_any(members))
 }
 
 fn finish<'j>(
@@ -100,13 +103,17 @@ impl Budget {
 /// What one reading shares.
 struct Reading {
     unknown: Unknown,
+    /// The place of the parameter whose value is to be found.
+    key: Option<usize>,
+    found: RefCell<Option<Val>>,
     budget: Budget,
     trail: RefCell<Trail>,
 }
 
 impl Reading {
     fn new(unknown: Unknown) -> Self {
-        Self { unknown, budget: Budget::default(), trail: RefCell::default() }
+        let (budget, trail) = (Budget::default(), RefCell::default());
+        Self { unknown, key: None, found: RefCell::default(), budget, trail }
     }
 
     /// Notes what does not fit; the path is added on the way out.
@@ -189,7 +196,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     }
 }
 
-impl<'a> Value<'a> {
+impl Value<'_> {
     fn set(self, val: Val) {
         if let Some(slot) = self.slot {
             *slot = val;
