@@ -1,4 +1,4 @@
-;; Needs an interface that no host of busway has.
+;; Needs an interface of another host, which busway does not have.
 (component
-  (import "acme:warehouse/shelves@2.1.0" (instance
-    (export "count" (func (param "shelf" string) (result u32))))))
+  (import "fermyon:spin/mysql@2.1.0" (instance
+    (export "execute" (func (param "statement" string) (result u32))))))

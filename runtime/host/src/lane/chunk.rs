@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
+use wasmtime::Store;
 use wasmtime::component::TypedFunc;
 
 use super::borrowed::Texts;
@@ -17,7 +18,7 @@ use crate::bindings::{EventRef, HandleParams, HandleResult};
 use crate::invoke::{call_raw, fault, raw};
 use crate::linked::Instance;
 use crate::settings::Instancing;
-use crate::state::ChunkContext;
+use crate::state::{ChunkContext, GuestState};
 use crate::typed::{Handled, Warm};
 
 /// How the deliveries of a chunk are given to the guest.
@@ -32,6 +33,26 @@ enum Calls<'c> {
 enum Callee<'i, 'c> {
     Raw(&'i [EventRef<'c>], Option<wasmtime::Result<TypedFunc<HandleParams<'c>, HandleResult>>>),
     Typed(Option<(&'i Handled, &'i mut Vec<Warm>)>),
+}
+
+impl Callee<'_, '_> {
+    /// Gives the delivery at this place to the guest.
+    fn call(
+        &mut self,
+        exports: wasmtime::component::Instance,
+        store: &mut Store<GuestState>,
+        waits: bool,
+        place: usize,
+        event: &Event,
+    ) -> wasmtime::Result<Outcome> {
+        let wrong = |what: String| Err(wasmtime::Error::msg(what));
+        match self {
+            Self::Raw(calls, Some(Ok(handle))) => call_raw(handle, store, waits, calls[place]),
+            Self::Raw(_, Some(Err(error))) => wrong(format!("`handle` has another type: {error:#}")),
+            Self::Typed(Some((handled, warm))) => handled.call(exports, store, warm, waits, event),
+            Self::Raw(_, None) | Self::Typed(None) => wrong("the component exports no handler for that".into()),
+        }
+    }
 }
 
 /// Which deliveries of a chunk are void.
@@ -153,16 +174,7 @@ fn run_on<'c>(
             continue;
         }
         store.data_mut().begin_delivery(place, delivery.attempt, began);
-        let answer = match &mut callee {
-            Callee::Raw(calls, Some(Ok(handle))) => call_raw(handle, store, linked.waits, calls[place]),
-            Callee::Raw(_, Some(Err(error))) => {
-                Err(wasmtime::Error::msg(format!("`handle` has another type: {error:#}")))
-            }
-            Callee::Typed(Some((handled, warm))) => handled.call(exports, store, warm, linked.waits, event),
-            Callee::Raw(_, None) | Callee::Typed(None) => {
-                Err(wasmtime::Error::msg("the component exports no handler for that"))
-            }
-        };
+        let answer = callee.call(exports, store, linked.waits, place, event);
         let state = store.data_mut();
         let now = state.meter.now();
         let busy_ns = state.meter.end(now);
@@ -200,7 +212,7 @@ fn run_on<'c>(
     alive
 }
 
-fn push(state: &mut crate::state::GuestState, result: DeliveryResult) {
+fn push(state: &mut GuestState, result: DeliveryResult) {
     if let Some(chunk) = &mut state.chunk {
         chunk.results.push(result);
     }

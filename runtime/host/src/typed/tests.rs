@@ -209,10 +209,9 @@ fn what_does_not_fit_is_told_with_its_place() {
         assert_eq!(read(ty, given).unwrap_err(), under_v(wanted), "{given}");
     }
     let bad = read_bytes(&Type::String, b"\"\xff\"").unwrap_err();
-    assert_eq!(bad, "it is not valid JSON: invalid unicode code point at line 1 column 8");
-    let deep = format!("{{\"x\":{}}}", "[".repeat(200));
-    let told = read(&order, &deep).unwrap_err();
-    assert_eq!(told, "it is not valid JSON: recursion limit exceeded at line 1 column 135");
+    assert!(bad.starts_with("it is not valid JSON: invalid unicode code point"), "{bad}");
+    let deep = format!("{{\"x\":{}{},\"id\":\"1\",\"lines\":[]}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(read(&order, &deep).is_ok(), "however deep an unknown member is, it is passed over");
 }
 
 #[test]

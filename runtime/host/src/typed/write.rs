@@ -136,14 +136,8 @@ pub(crate) fn write(ty: &Type, val: &Val, out: &mut Vec<u8>) -> Result<(), Unfit
         }
         (Type::Enum(_), Val::Enum(name)) => text(name, out),
         (Type::Flags(_), Val::Flags(names)) => {
-            out.push(b'[');
-            for (place, name) in names.iter().enumerate() {
-                if place > 0 {
-                    out.push(b',');
-                }
-                text(name, out);
-            }
-            out.push(b']');
+            // Writing into a vector cannot fail.
+            let _ = serde_json::to_writer(&mut *out, names);
         }
         _ => return Err(Unfit(ty.to_string())),
     }

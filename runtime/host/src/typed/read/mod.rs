@@ -4,8 +4,8 @@
 //! decides what fits, by the mapping of `docs/json.md`.
 //!
 //! Invariants: a value tree is written over in place, so that events of one shape allocate nothing but longer texts; a tree
-//! never has more than [`MAX_VALUES`] values, however short the JSON is that asks for them; depth is bounded by the type, and
-//! by `serde_json` (128) where unknown members are passed over.
+//! never has more than [`MAX_VALUES`] values, however short the JSON is that asks for them; depth is bounded by the type;
+//! unknown members are passed over without recursion.
 
 mod choice;
 mod many;
