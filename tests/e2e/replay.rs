@@ -111,6 +111,7 @@ async fn parked_events_are_not_doubled_and_dead_letters_come_back_when_asked_for
     let data = ["fine", "reject", "retry:1", "fine"];
     bus.publish(data.iter().map(|data| event("public.failing", data)).collect()).await;
     bus.until("one is parked", |status| status.services[0].subscriptions[0].parked == 1).await;
+    bus.until("one is dead", |status| status.services[0].subscriptions[0].dead == 1).await;
     bus.until("the others are done", |status| status.services[0].acked == 2).await;
     let reply = replay(&bus, request("failing", TailFrom::Start)).await.expect("moved");
     // What the handler published is not selected.

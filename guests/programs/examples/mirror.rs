@@ -7,7 +7,7 @@ use busway::bus::types::Header;
 use exports::test::values::inputs::{Everything, Failure, Guest};
 use test::values::outputs;
 
-wit_bindgen::generate!({ path: ["../../wit", "wit"], world: "test:values/mirror", generate_all });
+wit_bindgen::generate!({ path: ["../../wit", "wit/values.wit"], world: "test:values/mirror", generate_all });
 
 struct Mirror;
 

@@ -4,7 +4,7 @@
 
 use exports::test::values::bench::{Guest, Line, MiddleEvent, SmallEvent};
 
-wit_bindgen::generate!({ path: ["../../wit", "wit"], world: "test:values/typed-echo", generate_all });
+wit_bindgen::generate!({ path: ["../../wit", "wit/values.wit"], world: "test:values/typed-echo", generate_all });
 
 struct Echo;
 

@@ -5,7 +5,7 @@
 use exports::test::values::bench::{Guest, Line, MiddleEvent, SmallEvent};
 use test::values::bench_out;
 
-wit_bindgen::generate!({ path: ["../../wit", "wit"], world: "test:values/typed-forward", generate_all });
+wit_bindgen::generate!({ path: ["../../wit", "wit/values.wit"], world: "test:values/typed-forward", generate_all });
 
 struct Forward;
 

@@ -4,7 +4,7 @@
 
 use test::values::outputs;
 
-wit_bindgen::generate!({ path: ["../../wit", "wit"], world: "test:values/source", generate_all });
+wit_bindgen::generate!({ path: ["../../wit", "wit/values.wit"], world: "test:values/source", generate_all });
 
 fn main() -> Result<(), String> {
     outputs::nothing();
