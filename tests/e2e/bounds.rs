@@ -11,7 +11,7 @@ use busway_node::manifest::EngineUrl;
 use busway_tests::programs;
 use busway_types::Limits;
 
-/// The oldest event is a dead letter, so nothing of the log can be freed while publishers fill it.
+/// The log gives back what everybody has, but dead letters stay until somebody decides about them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_stops_publishers_but_not_acknowledgements_until_there_is_room() {
     let app = App::new()
@@ -25,24 +25,22 @@ async fn a_full_disk_stops_publishers_but_not_acknowledgements_until_there_is_ro
             options.limits = Some(Limits { disk_bytes: 30 * 1024 * 1024, publish_wait, ..Limits::default() });
         })
         .await;
-    bus.send("public.failing", "reject").await;
-    bus.idle().await;
-    let filling = "x".repeat(60_000);
+    let filling = format!("reject:{}", "x".repeat(60_000));
     let mut sent = 0_u64;
     let refused = loop {
-        let batch = (0..10).map(|_| event("public.count", &filling)).collect();
+        let batch = (0..20).map(|n| event(["public.count", "public.failing"][n % 2], &filling)).collect();
         match bus.node.admin().publish(batch).await {
-            Ok(replies) => sent += replies.len() as u64,
+            Ok(replies) => sent += replies.len() as u64 / 2,
             Err(refused) => break refused,
         }
-        assert!(sent < 2_000, "the disk never fills: {:?}", bus.status().await.bus);
+        assert!(sent < 5_000, "the disk never fills: {:?}", bus.status().await.bus);
     };
     assert!(refused.is_retryable() && refused.to_string().contains("limits.disk-bytes"), "{refused}");
     bus.idle().await;
     assert_eq!(bus.service("count").await.acked, sent, "what was taken is acknowledged without room for publishers");
-    assert_eq!(bus.status().await.bus.room, "no-publishers");
+    assert_ne!(bus.status().await.bus.room, "enough");
 
-    assert_eq!(bus.node.admin().dead_drop(DeadFilter::default()).await.expect("dropped").changed, 1);
+    assert_eq!(bus.node.admin().dead_drop(DeadFilter::default()).await.expect("dropped").changed as u64, sent);
     bus.until("there is room again", |status| status.bus.room == "enough").await;
     bus.send("public.count", "after").await;
     bus.idle().await;

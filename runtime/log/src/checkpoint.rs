@@ -1,16 +1,14 @@
 //! Checkpoints: a whole [`State`] in slices of bounded size.
 //!
-//! Role: the encoding of slices, the putting together of slices that were read, and the thread that makes them. That
-//! thread keeps a copy of the state (payloads shared with the node's) and applies to it what the committer has written,
+//! Role: the encoding of slices, and the putting together of slices that were read. The thread that makes them
+//! (`view::run`) keeps a copy of the state (payloads shared with the node's) and applies to it what the committer has written,
 //! so that a checkpoint is exactly the state after one transaction and the committer never waits for one: it writes the
-//! slices between groups. Slices lie in the log in order, possibly with other records between them.
+//! slices between groups. What a view has is not in them. Slices lie in the log in order, possibly with other records between them.
 //!
 //! A slice is a body of its own kind: the number of the last transaction covered, the slice's index, whether it is the
 //! last, then sections. A section's items go on in the next slice under the same tag and prefix.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use busway_types::{SubId, mutant};
 
@@ -19,7 +17,6 @@ use crate::codec::{
     put_time, tag, take_dead, take_event, take_id, take_parked, take_run, take_time,
 };
 use crate::seen::Bucket;
-use crate::shared::Shared;
 use crate::state::{KvSpace, Progress, State, SubState};
 use crate::txn::Txn;
 use crate::wire::{Malformed, Reader, put_bytes, put_u64};
@@ -60,21 +57,6 @@ impl SliceHeader {
     /// Reads the header of a slice's body (without its kind) and leaves the sections.
     pub(crate) fn take(body: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self { last: body.u8()? != 0, covers: body.u64()?, index: body.u64()? })
-    }
-}
-
-/// Makes a checkpoint in the background whenever it is asked to; ends with the committer.
-pub(crate) fn run(mut state: State, feed: &Receiver<Feed>, shared: &Arc<Shared>) {
-    while let Ok(what) = feed.recv() {
-        take(&mut state, what, shared);
-    }
-}
-
-/// Follows the committer by one step.
-pub(crate) fn take(state: &mut State, what: Feed, shared: &Shared) {
-    match what {
-        Feed::Written(txns) => txns.iter().for_each(|txn| state.apply(txn)),
-        Feed::Checkpoint => shared.offer_slices(slices(state)),
     }
 }
 
@@ -132,7 +114,8 @@ pub(crate) fn slices(state: &State) -> Slices {
 }
 
 fn slices_of(state: &State, limit: usize) -> Slices {
-    let State { next_seq, next_offset, next_sub, next_timer, subs, kv, delayed, delayed_bytes: _, seen } = state;
+    let State { next_seq, next_offset, next_sub, next_timer, subs, kv, delayed, delayed_bytes: _, seen, over: _ } =
+        state;
     let covers = next_seq - 1;
     let mut w = Writer { covers, done: VecDeque::new(), current: Vec::new(), limit };
     w.begin_slice();

@@ -422,6 +422,7 @@ impl Committer {
             self.dirty = false;
         }
         self.synced = self.next_seq - 1;
+        self.shared.note_synced(self.synced);
         self.shared.synced_offset.store(self.next_offset, Ordering::Release);
         self.note_checkpoint();
         Ok(())

@@ -70,6 +70,15 @@ pub enum LogError {
         /// What is wrong.
         what: String,
     },
+    /// The part of the state that is kept beside the log cannot be used. Not worth retrying; the log was not altered.
+    #[error("the view in {} cannot be used: {what}; restore the data folder from a copy, or move it away to start empty \
+             (the log alone no longer has everything that is in the view)", dir.display())]
+    View {
+        /// The view's folder.
+        dir: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The disk or the quota is full. The log accepts nothing more until it is opened again.
     #[error("no space left while {action} {}; free some space on that disk and start again", path.display())]
     Full {

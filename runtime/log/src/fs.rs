@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::view::{DiskViews, Views};
+
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenMode {
@@ -39,6 +41,11 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes names created, renamed and removed in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Where a view can be kept beside the files; none keeps all state in memory and in checkpoints. What is there has its
+    /// own access to the disk.
+    fn views(&self) -> Option<Arc<dyn Views>> {
+        None
+    }
     /// Tries to lock a file, creating it if needed, and notes `holder` in it.
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locking>;
 }
@@ -121,6 +128,10 @@ impl Fs for RealFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn views(&self) -> Option<Arc<dyn Views>> {
+        Some(Arc::new(DiskViews::default()))
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Locking> {

@@ -50,6 +50,7 @@ mod tests;
 mod txn;
 mod upkeep;
 mod verify;
+mod view;
 mod walk;
 mod wire;
 
@@ -68,6 +69,9 @@ pub use state::{KvEntry, KvSpace, Progress, State, SubState};
 pub use stepped::Stage;
 pub use txn::{IdRecord, KvRecord, SettleRecord, SubChange, Txn};
 pub use verify::{IndexState, Problem, SegmentReport, Verified, verify};
+pub use view::{Change, DiskViews, Each, Overlay, View, Views};
+#[cfg(any(test, feature = "testing"))]
+pub use view::{MemView, MemViews};
 
 /// Locks a mutex. A panic of another holder leaves nothing half-done that later holders would not notice.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

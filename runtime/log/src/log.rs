@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use busway_types::Offset;
 
-use crate::checkpoint::{self, Feed};
+use crate::checkpoint::Feed;
 use crate::committer::Committer;
 use crate::error::LogError;
 use crate::folder::{self, Folder};
@@ -22,6 +22,7 @@ use crate::spare::Spares;
 use crate::state::State;
 use crate::txn::Txn;
 use crate::upkeep;
+use crate::view::{self, View};
 
 /// Groups that wait for the checkpoint thread's copy of the state. At it the committer waits.
 const FEED: usize = 256;
@@ -103,15 +104,16 @@ impl Log {
         let reserve = options.first_segment_bytes.min(options.segment_bytes);
         let spares = Spares::new(fs.clone(), dir.to_owned(), &folder.spares, options.segment_bytes, reserve)?;
         let place = LogPlace { dir, options: &options };
-        let recovery = recover(&*fs, &place, &folder, &spares)?;
+        let view = view::open(&*fs, &place, &folder)?;
+        let recovery = recover(&*fs, &place, &folder, &spares, view.as_ref())?;
         let Folder { lock, segments: _, spares: _, stray: _ } = folder;
         let recovered = Recovered { state: recovery.state, report: recovery.report };
         let last = recovery.segments.last().cloned().ok_or(LogError::Closed)?;
         let shared =
-            Arc::new(Shared::new(fs, dir.to_owned(), options.clone(), recovery.segments, spares, recovery.mark));
+            Arc::new(Shared::new(fs, dir.to_owned(), options.clone(), recovery.segments, spares, recovery.mark, view));
         let (feed, fed) = sync_channel(FEED);
         let committer = Committer::new(shared.clone(), feed, last, &recovery.end);
-        let parts = Parts { committer, state: recovered.state.clone(), fed, held: lock.into() };
+        let parts = Parts { committer, state: recovered.state.uncached(), fed, held: lock.into() };
         let log = Self {
             shared,
             threads: Mutex::default(),
@@ -137,7 +139,7 @@ impl Log {
             drop(also_held);
         })?);
         let shared = self.shared.clone();
-        threads.others.push(spawn("checkpoint", move || checkpoint::run(state, &fed, &shared))?);
+        threads.others.push(spawn("checkpoint", move || view::run(state, &fed, &shared))?);
         let shared = self.shared.clone();
         threads.committer = Some(spawn("committer", move || {
             // Whatever ends the thread, nobody is left waiting.
@@ -147,6 +149,11 @@ impl Log {
             drop(held);
         })?);
         Ok(())
+    }
+
+    /// The view, if there is one.
+    pub fn view(&self) -> Option<&Arc<dyn View>> {
+        self.shared.view.as_ref()
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -251,6 +258,9 @@ impl Log {
             if ended.is_err() {
                 self.shared.fail(&LogError::Stopped { thread: "committer" });
             }
+        }
+        if let Some(view) = &self.shared.view {
+            view.close();
         }
         self.shared.failure().cloned().map_or(Ok(()), Err)
     }

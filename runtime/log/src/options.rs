@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use busway_types::{Clock, SystemClock};
 
+use crate::view::Views;
+
 /// When a transaction counts as safe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -30,6 +32,10 @@ pub struct LogOptions {
     pub first_segment_bytes: u64,
     /// When a transaction counts as safe.
     pub durability: Durability,
+    /// Where the part of the state that need not be in memory is kept; none keeps all in memory and in checkpoints.
+    pub views: Option<Arc<dyn Views>>,
+    /// Bytes of entries of key-value that are in the view and kept in memory all the same.
+    pub cache_bytes: usize,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// What the salts of segments are made from; must not be guessable by publishers.
@@ -48,6 +54,8 @@ impl Default for LogOptions {
             segment_bytes: 64 * MIB,
             first_segment_bytes: 4 * MIB,
             durability: Durability::default(),
+            views: None,
+            cache_bytes: 64 * 1024 * 1024,
             clock: Arc::new(SystemClock::new()),
             // The standard library's hash keys come from the operating system's randomness.
             seed: RandomState::new().build_hasher().finish(),

@@ -11,7 +11,8 @@ use busway_types::{Event, EventId, Logged, Offset, Pattern, Timestamp};
 use crate::codec::{EventReader, Peek, TopicCache, kind, next_section, tag};
 use crate::error::LogError;
 use crate::frame::Frame;
-use crate::index::{LinkTo, Spans, may_hold, with_builder};
+use crate::fs::Fs;
+use crate::index::{Indexes, LinkTo, Spans, may_hold, with_builder};
 use crate::log::Log;
 use crate::segment::Segment;
 use crate::shared::Shared;
@@ -80,40 +81,9 @@ impl Log {
 
     /// Reads single events. What is no longer kept, or not yet written, is left out; the order is that of the request.
     pub fn fetch(&self, offsets: &[Offset]) -> Result<Vec<Logged>, LogError> {
-        let head = self.written_offset();
-        let mut found = Vec::with_capacity(offsets.len());
-        let mut topics = TopicCache::default();
-        let mut last: Option<(Arc<Segment>, Frame)> = None;
-        for &offset in offsets.iter().filter(|o| **o < head) {
-            let mut at = offset;
-            let Some(segment) = self.segment_of(&mut at) else { continue };
-            if at != offset {
-                continue;
-            }
-            // Neighbours often lie in one frame, which then is read and checked once.
-            let held = last.take().filter(|(s, frame)| Arc::ptr_eq(s, &segment) && holds(frame, offset));
-            let frame = match held {
-                Some((_, frame)) => frame,
-                None => self.find_frame(&segment, offset)?,
-            };
-            let event = event_in(&frame, offset, &mut topics).map_err(|e| malformed(&segment, &frame, e))?;
-            found.push(Logged { offset, event });
-            last = Some((segment, frame));
-        }
-        Ok(found)
-    }
-
-    fn find_frame(&self, segment: &Segment, offset: Offset) -> Result<Frame, LogError> {
-        let Shared { fs, indexes, .. } = self.shared();
-        let mut pieces = Pieces::new(&*segment.file, segment.end(), FETCH_PIECE);
-        let mut at = indexes.seek(&**fs, segment, offset)?;
-        loop {
-            let frame = frame_at(segment, &mut pieces, at)?;
-            if holds(&frame, offset) {
-                return Ok(frame);
-            }
-            at = frame.end();
-        }
+        let shared = self.shared();
+        let segments = shared.segments().clone();
+        Source { fs: &*shared.fs, indexes: &shared.indexes, segments: &segments }.fetch(self.written_offset(), offsets)
     }
 
     /// The first kept event at or behind `from` for which `is_it` says yes, looking only at segments of which `may_have`
@@ -237,10 +207,60 @@ impl Log {
 
     /// The segment of an offset, which is moved up to the oldest kept one.
     fn segment_of(&self, offset: &mut Offset) -> Option<Arc<Segment>> {
-        let segments = self.shared().segments();
-        *offset = (*offset).max(segments.first()?.header.first_offset);
-        let after = segments.partition_point(|s| s.header.first_offset <= *offset);
-        segments.get(after.checked_sub(1)?).cloned()
+        segment_of(&self.shared().segments(), offset)
+    }
+}
+
+/// The segment of an offset, which is moved up to the oldest kept one.
+fn segment_of(segments: &[Arc<Segment>], offset: &mut Offset) -> Option<Arc<Segment>> {
+    *offset = (*offset).max(segments.first()?.header.first_offset);
+    let after = segments.partition_point(|s| s.header.first_offset <= *offset);
+    segments.get(after.checked_sub(1)?).cloned()
+}
+
+/// Where single events are read from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) fs: &'a dyn Fs,
+    pub(crate) indexes: &'a Indexes,
+    pub(crate) segments: &'a [Arc<Segment>],
+}
+
+impl Source<'_> {
+    /// Reads single events below `head`; see [`Log::fetch`].
+    pub(crate) fn fetch(&self, head: Offset, offsets: &[Offset]) -> Result<Vec<Logged>, LogError> {
+        let mut found = Vec::with_capacity(offsets.len());
+        let mut topics = TopicCache::default();
+        let mut last: Option<(Arc<Segment>, Frame)> = None;
+        for &offset in offsets.iter().filter(|o| **o < head) {
+            let mut at = offset;
+            let Some(segment) = segment_of(self.segments, &mut at) else { continue };
+            if at != offset {
+                continue;
+            }
+            // Neighbours often lie in one frame, which then is read and checked once.
+            let held = last.take().filter(|(s, frame)| Arc::ptr_eq(s, &segment) && holds(frame, offset));
+            let frame = match held {
+                Some((_, frame)) => frame,
+                None => self.find_frame(&segment, offset)?,
+            };
+            let event = event_in(&frame, offset, &mut topics).map_err(|e| malformed(&segment, &frame, e))?;
+            found.push(Logged { offset, event });
+            last = Some((segment, frame));
+        }
+        Ok(found)
+    }
+
+    fn find_frame(&self, segment: &Segment, offset: Offset) -> Result<Frame, LogError> {
+        let mut pieces = Pieces::new(&*segment.file, segment.end(), FETCH_PIECE);
+        let mut at = self.indexes.seek(self.fs, segment, offset)?;
+        loop {
+            let frame = frame_at(segment, &mut pieces, at)?;
+            if holds(&frame, offset) {
+                return Ok(frame);
+            }
+            at = frame.end();
+        }
     }
 }
 

@@ -25,13 +25,15 @@ use crate::error::{LogError, Position};
 use crate::folder::Folder;
 use crate::frame::Frame;
 use crate::fs::{Fs, OpenMode};
-use crate::index::{Found, Summary, footer_name, read_summary};
+use crate::index::{Found, Indexes, Summary, footer_name, read_summary};
 use crate::log::LogPlace;
+use crate::read::Source;
 use crate::rotate::create_segment;
 use crate::segment::{Segment, segment_name};
 use crate::shared::Mark;
 use crate::spare::Spares;
 use crate::state::State;
+use crate::view::{Overlay, View, flush};
 use crate::walk::{WALK_PIECE, WalkEnd, malformed, remains, walk};
 use crate::wire::Reader;
 
@@ -79,6 +81,9 @@ pub(crate) struct Recovery {
     pub(crate) report: RecoveryReport,
 }
 
+/// What replay may collect in memory for the view.
+const REPLAY_BYTES: usize = 16 * 1024 * 1024;
+
 /// A checkpoint found in the log.
 #[derive(Clone, Copy, Debug)]
 struct Begun {
@@ -118,13 +123,15 @@ pub(crate) fn recover(
     place: &LogPlace<'_>,
     folder: &Folder,
     spares: &Spares,
+    view: Option<&Arc<dyn View>>,
 ) -> Result<Recovery, LogError> {
     if folder.segments.is_empty() {
-        return begin(fs, place, spares);
+        return begin(fs, place, spares, view);
     }
     let open = |name: &String| Ok(Arc::new(Segment::open(fs, place.dir.join(name), OpenMode::Write)?));
     let mut segments = folder.segments.iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
-    let Examined { stop, end, state, mark, mut report } = examine(fs, &segments)?;
+    let over = view.map(|view| Overlay::new(view.clone(), place.options.cache_bytes).map(Box::new)).transpose()?;
+    let Examined { stop, end, state, mark, mut report } = examine(fs, &segments, over)?;
     // From here on the folder is changed.
     for name in &folder.stray {
         let path = place.dir.join(name);
@@ -150,16 +157,23 @@ pub(crate) struct Examined {
 }
 
 /// Finds out what recovery would go on with, or why it would not.
-pub(crate) fn examine(fs: &dyn Fs, segments: &[Arc<Segment>]) -> Result<Examined, LogError> {
+///
+/// What is proven to be safe moves on into the view, if there is one, when it becomes too much to collect.
+pub(crate) fn examine(
+    fs: &dyn Fs,
+    segments: &[Arc<Segment>],
+    over: Option<Box<Overlay>>,
+) -> Result<Examined, LogError> {
     let mut checkpoints = Checkpoints::default();
     let mut report = RecoveryReport { segments: segments.len(), ..RecoveryReport::default() };
     read_footers(fs, segments);
     let (stop, end) = follow(segments, &mut checkpoints, &mut report)?;
     report.truncated = look_behind(segments, stop, &end)?;
-    let state = replay(&segments[..=stop], checkpoints.complete, &mut report)?;
-    let mark = checkpoints
-        .complete
-        .map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
+    let view = over.as_ref().map(|over| over.view().clone());
+    let usable = usable_checkpoint(&segments[..=stop], checkpoints.complete, &end, view.as_ref())?;
+    let begin = Begin { fs, found: usable, over, proven: end.proven };
+    let state = replay(&segments[..=stop], begin, &mut report)?;
+    let mark = usable.map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
     Ok(Examined { stop, end, state, mark, report })
 }
 
@@ -177,14 +191,21 @@ fn read_footers(fs: &dyn Fs, segments: &[Arc<Segment>]) {
 }
 
 /// A new log.
-fn begin(fs: &dyn Fs, place: &LogPlace<'_>, spares: &Spares) -> Result<Recovery, LogError> {
+fn begin(
+    fs: &dyn Fs,
+    place: &LogPlace<'_>,
+    spares: &Spares,
+    view: Option<&Arc<dyn View>>,
+) -> Result<Recovery, LogError> {
     let options = place.options;
+    let over = view.map(|view| Overlay::new(view.clone(), options.cache_bytes).map(Box::new)).transpose()?;
+    let state = State { over, ..State::default() };
     let spare = spares.make_now(options.first_segment_bytes.min(options.segment_bytes))?;
     let first = Position { seq: 1, offset: 0 };
     let segment = create_segment(fs, place.dir, &spare, first, (1, options.seed), 0)?;
     let end = WalkEnd { at: segment.end(), chain: 0, next_seq: 1, next_offset: 0, proven: 0, txns: 0 };
     let report = RecoveryReport { segments: 1, ..RecoveryReport::default() };
-    Ok(Recovery { segments: vec![Arc::new(segment)], end, state: State::default(), mark: None, report })
+    Ok(Recovery { segments: vec![Arc::new(segment)], end, state, mark: None, report })
 }
 
 /// Follows the chain of frames; gives the segment in which it ends and how.
@@ -286,8 +307,45 @@ fn look_behind(segments: &[Arc<Segment>], stop: usize, end: &WalkEnd) -> Result<
     Ok((bytes > 0).then(|| Truncation { file: here.path.clone(), at: end.at, bytes }))
 }
 
+/// The checkpoint to begin with, if it fits the view.
+fn usable_checkpoint(
+    segments: &[Arc<Segment>],
+    found: Option<Begun>,
+    end: &WalkEnd,
+    view: Option<&Arc<dyn View>>,
+) -> Result<Option<Begun>, LogError> {
+    let Some(view) = view else { return Ok(found) };
+    let (applied, last) = (view.applied(), end.next_seq - 1);
+    if applied > last {
+        let what = format!("it has transaction {applied}, and the log ends with {last}: a part of the log is missing");
+        return Err(view.damaged(&what));
+    }
+    let whole = segments[0].header.first_seq == 1;
+    match found {
+        Some(found) if found.covers <= applied => Ok(Some(found)),
+        // A view that lags behind its checkpoint was put back or cut; with the whole log that does not matter.
+        None | Some(_) if whole => Ok(None),
+        Some(found) => {
+            let covers = found.covers;
+            Err(view.damaged(&format!("it ends with transaction {applied}, and the log needs it up to {covers}")))
+        }
+        None => Ok(None),
+    }
+}
+
+/// What replay begins with.
+struct Begin<'a> {
+    fs: &'a dyn Fs,
+    found: Option<Begun>,
+    over: Option<Box<Overlay>>,
+    /// All up to this transaction is proven to be synced.
+    proven: u64,
+}
+
 /// The state after the last transaction.
-fn replay(segments: &[Arc<Segment>], found: Option<Begun>, report: &mut RecoveryReport) -> Result<State, LogError> {
+fn replay(segments: &[Arc<Segment>], begin: Begin<'_>, report: &mut RecoveryReport) -> Result<State, LogError> {
+    let Begin { fs, found, over, proven } = begin;
+    let (indexes, head) = (Indexes::default(), segments.last().map_or(0, |s| s.next_offset()));
     let first = &segments[0];
     let mut state = match found {
         Some(found) => {
@@ -300,13 +358,20 @@ fn replay(segments: &[Arc<Segment>], found: Option<Begun>, report: &mut Recovery
         let what = "the records before it were released and no complete checkpoint is left";
         return Err(LogError::damaged(&first.path, 0, what));
     }
+    state.put_over(over);
     for segment in segments.iter().filter(|s| s.next_seq() > state.next_seq).collect::<Vec<_>>() {
         walk_all(segment, &mut |frame| {
             let stale = found.is_some() && mutant("stale-checkpoint-accepted");
             if frame.kind() == kind::TXN && frame.header.seq >= state.next_seq && !stale {
                 let txn = decode_txn(frame.body(), frame.header.seq, state.next_offset);
-                state.apply(&txn.map_err(|e| malformed(segment, frame, e))?);
+                let txn = txn.map_err(|e| malformed(segment, frame, e))?;
+                state.load(&txn)?;
+                state.apply(&txn);
                 report.replayed += 1;
+                if state.waiting_bytes() > REPLAY_BYTES && frame.header.seq <= proven {
+                    let source = Source { fs, indexes: &indexes, segments };
+                    flush(&mut state, &|offsets| source.fetch(head, offsets))?;
+                }
             }
             Ok(())
         })?;

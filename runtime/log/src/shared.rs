@@ -16,6 +16,7 @@ use crate::segment::Segment;
 use crate::spare::Spares;
 use crate::txn::Txn;
 use crate::upkeep::Upkeep;
+use crate::view::View;
 
 /// Called once with what became of a submission.
 pub type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
@@ -68,7 +69,11 @@ pub(crate) struct Shared {
     pub(crate) wake: Condvar,
     pub(crate) written_offset: AtomicU64,
     pub(crate) synced_offset: AtomicU64,
+    /// All up to this transaction is synced.
+    synced_seq: AtomicU64,
     pub(crate) queued_bytes: AtomicUsize,
+    /// The view, if there is one.
+    pub(crate) view: Option<Arc<dyn View>>,
     /// Why nothing can be written any more.
     failed: OnceLock<LogError>,
     pub(crate) checkpoint: Mutex<Option<Mark>>,
@@ -88,8 +93,11 @@ impl Shared {
         segments: Vec<Arc<Segment>>,
         spares: Spares,
         checkpoint: Option<Mark>,
+        view: Option<Arc<dyn View>>,
     ) -> Self {
         let head = segments.last().map_or(0, |s| s.next_offset());
+        // Recovery synced what it kept.
+        let synced_seq = segments.last().map_or(0, |s| s.next_seq() - 1);
         Self {
             fs,
             dir,
@@ -99,7 +107,9 @@ impl Shared {
             wake: Condvar::new(),
             written_offset: AtomicU64::new(head),
             synced_offset: AtomicU64::new(head),
+            synced_seq: AtomicU64::new(synced_seq),
             queued_bytes: AtomicUsize::new(0),
+            view,
             failed: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
             spares,
@@ -116,6 +126,16 @@ impl Shared {
 
     pub(crate) fn segments_mut(&self) -> RwLockWriteGuard<'_, Vec<Arc<Segment>>> {
         self.segments.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All up to this transaction is synced.
+    pub(crate) fn synced_seq(&self) -> u64 {
+        self.synced_seq.load(Ordering::Acquire)
+    }
+
+    /// All up to this transaction is synced now.
+    pub(crate) fn note_synced(&self, seq: u64) {
+        self.synced_seq.fetch_max(seq, Ordering::AcqRel);
     }
 
     /// Notes the first failure; everything that waits or comes gets it.

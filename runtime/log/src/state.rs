@@ -1,7 +1,10 @@
 //! Everything durable except the bodies of events in the log.
 //!
-//! Role: a pure value. [`State::apply`] is what the running node does with each transaction, what replay does with each
-//! record, and what the log's own copy does for its checkpoints; the three are the same function, so they agree.
+//! Role: a value. [`State::apply`] is what the running node does with each transaction, what replay does with each record,
+//! and what the log's own copy does for its view and its checkpoints; the three are the same function, so they agree.
+//!
+//! A state is either whole, which is a pure value, or it lies over a view (see the module `view`) and has in memory only
+//! what the view lacks. What applying a transaction needs from there is loaded before, so that applying cannot fail.
 //!
 //! Invariants:
 //! - transactions are applied in order and once: one whose number is below `next_seq` changes nothing;
@@ -22,9 +25,11 @@ use busway_types::{
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use crate::error::LogError;
 use crate::ranges::OffsetSet;
 use crate::seen::SeenIds;
 use crate::txn::{KvRecord, SettleRecord, SubChange, Txn};
+use crate::view::Overlay;
 
 /// The durable state after a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +44,16 @@ pub struct State {
     pub next_timer: u64,
     /// Subscriptions, attached or not.
     pub subs: BTreeMap<SubId, SubState>,
-    /// Key-value by service.
+    /// Key-value by service; empty over a view.
     pub kv: FxHashMap<ServiceName, KvSpace>,
-    /// Events that wait for their time, by timer.
+    /// Events that wait for their time, by timer; empty over a view.
     pub delayed: BTreeMap<u64, Arc<Event>>,
     /// What the waiting events cost in memory ([`Event::cost`]).
     pub delayed_bytes: usize,
     /// Client-supplied ids seen lately.
     pub seen: SeenIds,
+    /// What there is beyond a view; none when everything is here.
+    pub over: Option<Box<Overlay>>,
 }
 
 /// One subscription.
@@ -109,28 +116,47 @@ impl Default for State {
             delayed: BTreeMap::new(),
             delayed_bytes: 0,
             seen: SeenIds::default(),
+            over: None,
         }
     }
 }
 
 impl State {
-    /// Takes a transaction in. One that was taken in before changes nothing.
+    /// Reads what applying a transaction needs and only a view has. To be called before [`State::apply`].
+    pub fn load(&mut self, txn: &Txn) -> Result<(), LogError> {
+        self.over.as_mut().map_or(Ok(()), |over| over.load(txn))
+    }
+
+    /// Takes a transaction in, for which [`State::load`] was called. One that was taken in before changes nothing.
     pub fn apply(&mut self, txn: &Txn) {
         if txn.seq < self.next_seq {
             return;
         }
-        let Txn { seq, first_offset: _, events, settlement, kv, delayed, fired, subs, ids } = txn;
+        let Txn { seq, first_offset: _, events, settlement, kv, delayed, fired, lapsed, subs, ids } = txn;
         self.next_seq = seq + 1;
         if !events.is_empty() {
             self.next_offset = txn.end_offset();
         }
         for change in subs {
-            self.change_sub(change);
+            self.change_sub(change, *seq);
         }
         if let Some(settlement) = settlement
             && let Some(sub) = self.subs.get_mut(&settlement.sub)
         {
-            sub.progress.settle(settlement);
+            sub.progress.settle(settlement, &mut |offset, held| match &mut self.over {
+                Some(over) if held => over.hold(offset, *seq),
+                Some(over) => over.release(offset, *seq),
+                None => {}
+            });
+        }
+        if let Some(ids) = ids {
+            self.seen.apply(ids);
+        }
+        if let Some(over) = &mut self.over {
+            let next = delayed.iter().map(|(timer, _)| timer.saturating_add(1)).max();
+            self.next_timer = self.next_timer.max(next.unwrap_or_default());
+            over.apply(txn);
+            return;
         }
         for KvRecord { service, op } in kv {
             self.write_kv(service, op, *seq);
@@ -138,16 +164,13 @@ impl State {
         for (timer, event) in delayed {
             self.delay(*timer, event.clone());
         }
-        for timer in fired {
+        for timer in fired.iter().chain(lapsed.iter().map(|(timer, _)| timer)) {
             if mutant("timer-fires-twice") {
                 continue;
             }
             if let Some(event) = self.delayed.remove(timer) {
                 self.delayed_bytes -= event.cost();
             }
-        }
-        if let Some(ids) = ids {
-            self.seen.apply(ids);
         }
     }
 
@@ -171,7 +194,7 @@ impl State {
         }
     }
 
-    fn change_sub(&mut self, change: &SubChange) {
+    fn change_sub(&mut self, change: &SubChange, seq: u64) {
         match change {
             SubChange::Created { id, name, service, cursor } => {
                 self.next_sub = self.next_sub.max(id.0.saturating_add(1));
@@ -197,11 +220,20 @@ impl State {
                     if replay.to >= sub.began {
                         sub.began = sub.began.min(replay.from);
                     }
-                    sub.progress.reopen(replay);
+                    let gone = sub.progress.reopen(replay);
+                    if let Some(over) = &mut self.over {
+                        for offset in gone {
+                            over.release(offset, seq);
+                        }
+                    }
                 }
             }
             SubChange::Forgotten { id } => {
-                self.subs.remove(id);
+                if let (Some(gone), Some(over)) = (self.subs.remove(id), &mut self.over) {
+                    for offset in gone.progress.parked.keys().chain(gone.progress.dead.keys()) {
+                        over.release(*offset, seq);
+                    }
+                }
             }
         }
     }
@@ -212,59 +244,109 @@ impl State {
     }
 
     /// A key's value and version; none and 0 when it is absent.
-    pub fn kv_get(&self, service: &ServiceName, key: &str) -> (Option<&Bytes>, KvVersion) {
-        match self.kv.get(service).and_then(|space| space.entries.get(key)) {
-            Some(entry) => (Some(&entry.value), entry.version),
-            None => (None, 0),
+    pub fn kv_get(&mut self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), LogError> {
+        if let Some(over) = &mut self.over {
+            return over.kv_get(service, key);
         }
+        Ok(match self.kv.get(service).and_then(|space| space.entries.get(key)) {
+            Some(entry) => (Some(entry.value.clone()), entry.version),
+            None => (None, 0),
+        })
     }
 
-    /// The entries of a service whose keys begin with `prefix`, after a key, ascending.
-    pub fn kv_range<'a>(
-        &'a self,
+    /// Calls `each` with the entries of a service whose keys begin with `prefix`, after a key, ascending, until it says
+    /// false.
+    pub fn kv_scan(
+        &self,
         service: &ServiceName,
-        prefix: &'a str,
+        prefix: &str,
         after: Option<&str>,
-    ) -> impl Iterator<Item = (&'a str, &'a KvEntry)> {
+        each: &mut dyn FnMut(&str, &Bytes) -> bool,
+    ) -> Result<(), LogError> {
+        if let Some(over) = &self.over {
+            return over.kv_scan(service, prefix, after, each);
+        }
         let from = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             _ => Bound::Included(prefix),
         };
         let space = self.kv.get(service);
         let range = space.map(|space| space.entries.range::<str, _>((from, Bound::Unbounded)));
-        let keys = range.into_iter().flatten().map(|(key, entry)| (&**key, entry));
-        keys.take_while(move |(key, _)| key.starts_with(prefix))
+        let here = range.into_iter().flatten().take_while(|(key, _)| key.starts_with(prefix));
+        for (key, entry) in here {
+            if !each(key, &entry.value) {
+                break;
+            }
+        }
+        Ok(())
     }
 
-    /// Bytes of a service's keys and values.
-    pub fn kv_bytes(&self, service: &ServiceName) -> usize {
-        self.kv.get(service).map_or(0, |space| space.bytes)
+    /// Bytes of a service's keys and values; over a view for a moment perhaps more, when some were
+    /// written over.
+    pub fn kv_bytes(&mut self, service: &ServiceName) -> Result<usize, LogError> {
+        match &mut self.over {
+            Some(over) => over.kv_bytes(service),
+            None => Ok(self.kv.get(service).map_or(0, |space| space.bytes)),
+        }
     }
 
-    /// The lowest offset that a subscription, attached or not, may still need: everything below can be released.
+    /// The lowest offset of the log that a subscription, attached or not, may still need: everything below can be released.
+    /// A view keeps the events of parked deliveries and dead letters, once it has them.
     pub fn needed_from(&self) -> Offset {
-        self.subs.values().map(|sub| sub.progress.needed_from()).min().unwrap_or(u64::MAX).min(self.next_offset)
+        let cursors = self.subs.values().map(|sub| sub.progress.cursor).min().unwrap_or(u64::MAX);
+        let held = match &self.over {
+            Some(over) => over.pinned_from().unwrap_or(u64::MAX),
+            None => self.subs.values().map(|sub| sub.progress.held_from()).min().unwrap_or(u64::MAX),
+        };
+        cursors.min(held).min(self.next_offset)
+    }
+
+    /// Puts a state of positions over a view; entries and delayed events of a checkpoint without a view stay as they are.
+    pub(crate) fn put_over(&mut self, over: Option<Box<Overlay>>) {
+        self.over = over;
+        if let Some(over) = &mut self.over {
+            over.recount(self.subs.values());
+        }
+    }
+
+    /// About how many bytes wait for the view.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.over.as_ref().map_or(0, |over| over.waiting())
+    }
+
+    /// The same for another user: without what is only cached.
+    pub(crate) fn uncached(&self) -> Self {
+        Self { over: self.over.as_ref().map(|over| Box::new(over.uncached())), ..self.clone() }
     }
 }
 
 impl Progress {
-    fn settle(&mut self, record: &SettleRecord) {
+    /// Tells `keep` which events are held from now on (true) and which no longer (false).
+    fn settle(&mut self, record: &SettleRecord, keep: &mut dyn FnMut(Offset, bool)) {
         let SettleRecord { sub: _, cursor, acked, parked, dead, revived, dropped, time: _, expired: _ } = record;
         // The cursor first: what it passes need not be noted one by one.
         self.cursor = self.cursor.max(*cursor);
         for offset in acked {
-            self.parked.remove(offset);
+            if self.parked.remove(offset).is_some() {
+                keep(*offset, false);
+            }
             self.mark(*offset);
         }
         for parked in parked {
             self.mark(parked.offset);
-            self.dead.remove(&parked.offset);
-            self.parked.insert(parked.offset, parked.clone());
+            let was_dead = self.dead.remove(&parked.offset).is_some();
+            let was_parked = self.parked.insert(parked.offset, parked.clone()).is_some();
+            if !was_dead && !was_parked {
+                keep(parked.offset, true);
+            }
         }
         for letter in dead {
             self.mark(letter.offset);
-            self.parked.remove(&letter.offset);
-            self.dead.insert(letter.offset, letter.clone());
+            let was_parked = self.parked.remove(&letter.offset).is_some();
+            let was_dead = self.dead.insert(letter.offset, letter.clone()).is_some();
+            if !was_dead && !was_parked {
+                keep(letter.offset, true);
+            }
         }
         for offset in revived {
             if self.dead.remove(offset).is_some() {
@@ -273,15 +355,20 @@ impl Progress {
             }
         }
         for offset in dropped {
-            self.dead.remove(offset);
+            if self.dead.remove(offset).is_some() {
+                keep(*offset, false);
+            }
         }
         self.cursor = self.settled.advance(self.cursor);
     }
 
-    /// What is settled in this part of the log is open again, what is parked stays so. Nothing else changes.
-    fn reopen(&mut self, replay: &Replay) {
+    /// What is settled in this part of the log is open again, what is parked stays so. Nothing else changes. Gives the dead
+    /// letters that are no more.
+    fn reopen(&mut self, replay: &Replay) -> Vec<Offset> {
         let Replay { from, to, dead } = *replay;
+        let mut gone = Vec::new();
         if dead {
+            gone.extend(self.dead.range(from..to.max(from)).map(|(offset, _)| *offset));
             self.dead.retain(|offset, _| !(from..to).contains(offset));
         }
         let mut settled = OffsetSet::default();
@@ -297,6 +384,7 @@ impl Progress {
         }
         self.settled = settled;
         self.cursor = self.settled.advance(self.cursor.min(from));
+        gone
     }
 
     fn mark(&mut self, offset: Offset) {
@@ -305,10 +393,14 @@ impl Progress {
         }
     }
 
-    /// The lowest offset that it may still need.
-    pub fn needed_from(&self) -> Offset {
+    /// The lowest offset that it may still need, without what a view keeps for it if `viewed`.
+    pub fn needed_from(&self, viewed: bool) -> Offset {
+        if viewed { self.cursor } else { self.cursor.min(self.held_from()) }
+    }
+
+    fn held_from(&self) -> Offset {
         let first = |kept: Option<&Offset>| kept.copied().unwrap_or(u64::MAX);
-        self.cursor.min(first(self.parked.keys().next())).min(first(self.dead.keys().next()))
+        first(self.parked.keys().next()).min(first(self.dead.keys().next()))
     }
 }
 
@@ -355,7 +447,7 @@ impl KvSpace {
 }
 
 /// The integer that an increment counts from; none when the value is not one (then it counts from 0).
-fn decimal(value: &[u8]) -> Option<i64> {
+pub(crate) fn decimal(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.parse().ok()
 }
 
@@ -368,6 +460,10 @@ mod tests {
 
     fn service() -> ServiceName {
         "s".parse().expect("a name")
+    }
+
+    fn kv(state: &mut State, key: &str) -> (Option<Bytes>, KvVersion) {
+        state.kv_get(&service(), key).expect("in memory")
     }
 
     fn with_sub() -> State {
@@ -473,16 +569,16 @@ mod tests {
             state.apply(&Txn { seq, kv: vec![KvRecord { service: service(), op }], ..Txn::default() });
         };
         write(&mut state, KvWrite::Set { key: "k".into(), value: Bytes::from_static(b"41") });
-        assert_eq!(state.kv_get(&service(), "k"), (Some(&Bytes::from_static(b"41")), 1));
+        assert_eq!(kv(&mut state, "k"), (Some(Bytes::from_static(b"41")), 1));
         write(&mut state, KvWrite::Increment { key: "k".into(), by: 59 });
-        assert_eq!(state.kv_get(&service(), "k"), (Some(&Bytes::from_static(b"100")), 2));
-        assert_eq!(state.kv_bytes(&service()), 4);
+        assert_eq!(kv(&mut state, "k"), (Some(Bytes::from_static(b"100")), 2));
+        assert_eq!(state.kv_bytes(&service()).expect("in memory"), 4);
         write(&mut state, KvWrite::Increment { key: "n".into(), by: i64::MIN });
         write(&mut state, KvWrite::Increment { key: "n".into(), by: -1 });
-        assert_eq!(state.kv_get(&service(), "n").0, Some(&Bytes::from(i64::MIN.to_string())));
+        assert_eq!(kv(&mut state, "n").0, Some(Bytes::from(i64::MIN.to_string())));
         write(&mut state, KvWrite::Delete { key: "n".into() });
         write(&mut state, KvWrite::Delete { key: "k".into() });
-        assert_eq!((state.kv_get(&service(), "k"), state.kv_bytes(&service())), ((None, 0), 0));
+        assert_eq!((kv(&mut state, "k"), state.kv_bytes(&service()).expect("in memory")), ((None, 0), 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use crate::checkpoint::{self, Feed};
+use crate::checkpoint::{Feed, slices};
 use crate::committer::{Committer, Step};
 use crate::error::LogError;
 use crate::fs::{Fs, LockGuard};
@@ -77,14 +77,20 @@ impl Stepped {
 
     fn feed(&mut self, shared: &Arc<Shared>) -> bool {
         let Some(what) = self.pending.pop_front() else { return false };
-        checkpoint::take(&mut self.state, what, shared);
+        match what {
+            Feed::Written(txns) => txns.iter().for_each(|txn| self.state.apply(txn)),
+            Feed::Checkpoint => shared.offer_slices(slices(&self.state)),
+        }
         true
     }
 }
 
 impl Log {
     /// Opens the log without threads: what they would do is done by [`Log::step`], and nothing happens otherwise.
-    pub fn open_stepped(fs: Arc<dyn Fs>, dir: &Path, options: LogOptions) -> Result<(Self, Recovered), LogError> {
+    ///
+    /// There is no view, which would have threads of its own.
+    pub fn open_stepped(fs: Arc<dyn Fs>, dir: &Path, mut options: LogOptions) -> Result<(Self, Recovered), LogError> {
+        options.views = None;
         let (log, recovered, parts) = Self::prepare(fs, dir, options)?;
         log.shared().spares.by_hand();
         log.shared().upkeep.wake();

@@ -22,8 +22,10 @@ pub struct Txn {
     pub kv: Vec<KvRecord>,
     /// Events kept aside until their `not_before`, with their timer's number.
     pub delayed: Vec<(u64, Arc<Event>)>,
-    /// Timers that fired: their events are among `events`.
+    /// Timers that fired: their events are the first ones of `events`, in the same order.
     pub fired: Vec<u64>,
+    /// Timers whose events had expired when they were due, and when that was.
+    pub lapsed: Vec<(u64, Timestamp)>,
     /// Subscriptions that came, went or changed.
     pub subs: Vec<SubChange>,
     /// Client-supplied ids of events appended or delayed.
@@ -42,7 +44,14 @@ impl Txn {
         let kv: usize = self.kv.iter().map(KvRecord::cost).sum();
         let settled = self.settlement.as_ref().map_or(0, SettleRecord::cost);
         let ids = self.ids.as_ref().map_or(0, |ids| 32 * (ids.ids.len() + 2));
-        size_of::<Self>() + events + kv + settled + 8 * self.fired.len() + 64 * self.subs.len() + ids
+        size_of::<Self>()
+            + events
+            + kv
+            + settled
+            + 8 * self.fired.len()
+            + 16 * self.lapsed.len()
+            + 64 * self.subs.len()
+            + ids
     }
 }
 

@@ -204,8 +204,8 @@ fn give_back(shared: &Shared, segment: Arc<Segment>) -> Result<(), (Arc<Segment>
     try_it(&segment).map_err(|error| (segment, error))
 }
 
-/// What a checkpoint stands for must not be given back before everything kept is safe.
-fn sync_all(shared: &Shared) -> Result<(), LogError> {
+/// Syncs all segments, where that is not done with each group.
+pub(crate) fn sync_all(shared: &Shared) -> Result<(), LogError> {
     let segments = shared.segments().clone();
     for segment in segments.iter().filter(|s| !s.settled.load(Ordering::Acquire)) {
         if let Err(error) = segment.file.sync_data() {

@@ -110,7 +110,7 @@ pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Verified, LogError> {
     let start = match unreadable {
         Some(error) => Err(error),
         None if segments.is_empty() => Ok(RecoveryReport::default()),
-        None => examine(fs, &segments).map(|examined| examined.report),
+        None => examine(fs, &segments, None).map(|examined| examined.report),
     };
     Ok(look.finish(start))
 }

@@ -616,6 +616,14 @@ fn open(
     let Some(disk) = disk else {
         return Embedded::open(&Storage::Memory, Arc::new(RealFs), shared, limits.clone());
     };
-    let options = LogOptions { segment_bytes, first_segment_bytes: 4_096, durability, clock: shared.clone(), seed: 7 };
+    let options = LogOptions {
+        segment_bytes,
+        first_segment_bytes: 4_096,
+        durability,
+        clock: shared.clone(),
+        seed: 7,
+        views: None,
+        cache_bytes: 0,
+    };
     Embedded::open_stepped(Arc::new(disk.clone()), Path::new(&dir()), options, shared, limits.clone())
 }

@@ -173,9 +173,7 @@ async fn delayed(
     say: &dyn Fn(String),
     figures: Figures,
 ) -> Result<Figures> {
-    // They are kept in memory, which is why the default bound is lower than a million.
-    let limits = format!("[limits]\ndelayed-events = {events}\ndelayed-bytes = \"4GiB\"\n\n");
-    let rig = Rig::open_with(&limits, dir, Place::Disk, &[service(bench, "reader", "bench.>")]).await?;
+    let rig = Rig::open(dir, Place::Disk, &[service(bench, "reader", "bench.>")]).await?;
     let clock = SystemClock::new();
     // Long enough for all of them to be waiting before the first is due.
     let wait = Duration::from_secs(5 + events as u64 / 40_000);

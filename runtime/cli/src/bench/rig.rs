@@ -159,12 +159,7 @@ impl Rig {
     /// Starts a node with `services` over what the folder holds. When there are services whose name begins with `noisy`,
     /// only the deliveries of the first service by name are counted (services are numbered by name).
     pub(crate) async fn open(folder: &Path, place: Place, services: &[RigService]) -> Result<Self> {
-        Self::open_with("", folder, place, services).await
-    }
-
-    /// The same with further lines at the head of the manifest.
-    pub(crate) async fn open_with(head: &str, folder: &Path, place: Place, services: &[RigService]) -> Result<Self> {
-        let mut manifest = head.to_owned();
+        let mut manifest = String::new();
         for RigService { name, component, topic, settings } in services {
             let component = component.display().to_string();
             let _ = writeln!(

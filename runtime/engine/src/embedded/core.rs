@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use busway_log::{KvRecord, SettleRecord, State, Txn};
+use busway_log::{KvRecord, LogError, SettleRecord, State, Txn};
 use busway_types::{
     Batch, DeadLetter, Effects, Event, KvRead, KvWrite, Limits, Offset, Parked, Receipt, ServiceName, Settlement,
     SubId, Timestamp, Verdict,
@@ -30,6 +30,15 @@ pub(super) struct Sequenced {
     pub(super) batch: Option<Batch>,
 }
 
+/// The last time that the view was made smaller.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Compaction {
+    pub(super) began: Timestamp,
+    pub(super) ended: Timestamp,
+    /// What [`busway_log::Overlay::freed`] was then.
+    pub(super) freed: u64,
+}
+
 #[derive(Debug)]
 pub(super) struct Core {
     pub(super) state: State,
@@ -49,6 +58,7 @@ pub(super) struct Core {
     pub(super) used: BTreeMap<SubId, Timestamp>,
     /// Settlements of subscriptions that are not known; each of these is told once.
     pub(super) unknown: BTreeSet<SubId>,
+    pub(super) compaction: Compaction,
 }
 
 impl Core {
@@ -64,6 +74,7 @@ impl Core {
             expired: 0,
             used: BTreeMap::new(),
             unknown: BTreeSet::new(),
+            compaction: Compaction::default(),
         }
     }
 
@@ -82,7 +93,7 @@ impl Core {
         Txn { seq: self.state.next_seq, first_offset: self.state.next_offset, ..Txn::default() }
     }
 
-    /// Applies a transaction that was built on [`Core::blank`].
+    /// Applies a transaction that was built on [`Core::blank`]; what it needs was loaded if it has writes to key-value.
     pub(super) fn sequence(&mut self, mut txn: Txn) -> Sequenced {
         self.state.apply(&txn);
         let batch = (!txn.events.is_empty()).then(|| {
@@ -144,6 +155,10 @@ impl Core {
         limits: &Limits,
     ) -> Result<(), EngineError> {
         let (count, bytes) = delayed.fold((0, 0), |(n, b), event| (n + 1, b + event.cost()));
+        // Those of a bus on disk are on disk, and count there.
+        if self.state.over.is_some() {
+            return Ok(());
+        }
         if self.due.len() + count > limits.delayed_events || self.state.delayed_bytes + bytes > limits.delayed_bytes {
             return Err(EngineError::Overloaded(format!(
                 "{} delayed events are waiting already (at most {} events or {} bytes); publish with less delay or try later",
@@ -160,7 +175,9 @@ impl Core {
         match event.not_before {
             Some(at) if at > now => {
                 let id = self.state.next_timer + txn.delayed.len() as u64;
-                self.due.insert((at, id));
+                if self.state.over.is_none() {
+                    self.due.insert((at, id));
+                }
                 txn.delayed.push((id, event));
             }
             _ => txn.events.push(event),
@@ -169,25 +186,43 @@ impl Core {
 
     /// The transaction that appends delayed events whose time has come, as many as one transaction should
     /// have; none when there are none.
-    pub(super) fn fire(&mut self, now: Timestamp) -> Option<Sequenced> {
+    pub(super) fn fire(&mut self, now: Timestamp) -> Result<Option<Sequenced>, LogError> {
         let mut txn = self.blank();
+        if let Some(over) = &mut self.state.over {
+            for (timer, event) in over.due(now)? {
+                self.expired += fire_one(&mut txn, timer, &event, now);
+            }
+            return Ok(self.fired(txn));
+        }
         let mut bytes = 0;
         while let Some(&(at, id)) = self.due.first() {
-            if at > now || txn.fired.len() >= FIRE_EVENTS || bytes >= FIRE_BYTES {
+            if at > now || txn.fired.len() + txn.lapsed.len() >= FIRE_EVENTS || bytes >= FIRE_BYTES {
                 break;
             }
             self.due.pop_first();
             if let Some(event) = self.state.delayed.get(&id) {
-                txn.fired.push(id);
-                if event.is_expired(now) {
-                    self.expired += 1;
-                } else {
-                    bytes += event.cost();
-                    txn.events.push(Arc::clone(event));
-                }
+                bytes += event.cost();
+                self.expired += fire_one(&mut txn, id, event, now);
             }
         }
-        (!txn.fired.is_empty()).then(|| self.sequence(txn))
+        Ok(self.fired(txn))
+    }
+
+    fn fired(&mut self, txn: Txn) -> Option<Sequenced> {
+        (!(txn.fired.is_empty() && txn.lapsed.is_empty())).then(|| self.sequence(txn))
+    }
+
+    /// When the next delayed event is due.
+    pub(super) fn next_due(&mut self) -> Result<Option<Timestamp>, LogError> {
+        match &mut self.state.over {
+            Some(over) => over.next_due(),
+            None => Ok(self.due.first().map(|(at, _)| *at)),
+        }
+    }
+
+    /// How many events wait for their time.
+    pub(super) fn delayed(&self) -> usize {
+        self.state.over.as_ref().map_or(self.due.len(), |over| over.delayed() as usize)
     }
 
     /// The service of a subscription that settles something; none when it was forgotten, which is told once.
@@ -214,7 +249,7 @@ impl Core {
         service: &ServiceName,
         now: Timestamp,
         limits: &Limits,
-    ) -> (Sequenced, Vec<Offset>) {
+    ) -> Result<(Sequenced, Vec<Offset>), LogError> {
         let Settlement { token: _, sub, cursor, settles } = settlement;
         let mut txn = self.blank();
         let acked = Vec::with_capacity(settles.len());
@@ -224,7 +259,7 @@ impl Core {
         for settle in settles {
             let offset = settle.offset;
             if let Verdict::Acked(Some(effects)) = &settle.verdict
-                && !guard.admits(&self.state, service, offset, settle.group, effects)
+                && !guard.admits(&mut self.state, service, offset, settle.group, effects)?
             {
                 continue;
             }
@@ -267,7 +302,8 @@ impl Core {
         }
         txn.settlement = Some(record);
         ids.record(&self.state.seen, &mut txn, now, limits);
-        (self.sequence(txn), guard.conflicts)
+        self.state.load(&txn)?;
+        Ok((self.sequence(txn), guard.conflicts))
     }
 
     /// Takes hold of the bodies that a verdict keeps, and lets go of those it does not.
@@ -284,12 +320,31 @@ impl Core {
     }
 
     /// The transaction of writes from outside a delivery; none when something of `reads` does not hold.
-    pub(super) fn write(&mut self, service: &ServiceName, reads: &[KvRead], writes: Vec<KvWrite>) -> Option<Sequenced> {
-        if !reads.iter().all(|read| kv::holds(&self.state, service, read)) {
-            return None;
+    pub(super) fn write(
+        &mut self,
+        service: &ServiceName,
+        reads: &[KvRead],
+        writes: Vec<KvWrite>,
+    ) -> Result<Option<Sequenced>, LogError> {
+        for read in reads {
+            if !kv::holds(&mut self.state, service, read)? {
+                return Ok(None);
+            }
         }
         let mut txn = self.blank();
         txn.kv = writes.into_iter().map(|op| KvRecord { service: service.clone(), op }).collect();
-        Some(self.sequence(txn))
+        self.state.load(&txn)?;
+        Ok(Some(self.sequence(txn)))
     }
+}
+
+/// Puts an event whose time has come into a transaction; gives 1 if it has expired and is only counted.
+fn fire_one(txn: &mut Txn, timer: u64, event: &Arc<Event>, now: Timestamp) -> u64 {
+    if event.is_expired(now) {
+        txn.lapsed.push((timer, event.not_before.unwrap_or_default()));
+        return 1;
+    }
+    txn.fired.push(timer);
+    txn.events.push(Arc::clone(event));
+    0
 }

@@ -3,7 +3,7 @@
 //! Role: the conflict rule. A delivery takes effect only if everything that it read or listed is still so, counting what
 //! earlier deliveries of the same settlement did.
 
-use busway_log::State;
+use busway_log::{LogError, State};
 use busway_types::{Effects, KvRead, KvScan, Offset, ServiceName, mutant};
 use rustc_hash::FxHashSet;
 
@@ -13,35 +13,51 @@ use crate::{KvEntries, KvSelect};
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Whether what was read of the committed state is still so.
-pub(super) fn holds(state: &State, service: &ServiceName, read: &KvRead) -> bool {
-    read.version.is_none_or(|seen| state.kv_get(service, &read.key).1 == seen)
+pub(super) fn holds(state: &mut State, service: &ServiceName, read: &KvRead) -> Result<bool, LogError> {
+    match read.version {
+        Some(seen) => Ok(state.kv_get(service, &read.key)?.1 == seen),
+        None => Ok(true),
+    }
 }
 
 /// Whether a part of the committed keys is still what it was.
-fn same_keys(state: &State, service: &ServiceName, scan: &KvScan) -> bool {
-    let mut count = 0;
-    let keys = state.kv_range(service, &scan.prefix, scan.after.as_deref()).map(|(key, _)| key);
-    let keys = keys.take_while(|key| scan.covers(key)).take(scan.count + 1).inspect(|_| count += 1);
-    KvScan::digest_of(keys) == scan.digest && count == scan.count
+fn same_keys(state: &State, service: &ServiceName, scan: &KvScan) -> Result<bool, LogError> {
+    let mut keys: Vec<Box<str>> = Vec::with_capacity(scan.count);
+    state.kv_scan(service, &scan.prefix, scan.after.as_deref(), &mut |key, _| {
+        let covered = scan.covers(key);
+        if covered {
+            keys.push(key.into());
+        }
+        covered && keys.len() <= scan.count
+    })?;
+    Ok(keys.len() == scan.count && KvScan::digest_of(keys.iter().map(|key| &**key)) == scan.digest)
 }
 
 /// Committed keys.
-pub(super) fn keys(state: &State, service: &ServiceName, select: &KvSelect<'_>) -> Vec<Box<str>> {
-    let range = state.kv_range(service, select.prefix, select.after);
-    range.take(select.limit).map(|(key, _)| key.into()).collect()
+pub(super) fn keys(state: &State, service: &ServiceName, select: &KvSelect<'_>) -> Result<Vec<Box<str>>, LogError> {
+    let mut keys: Vec<Box<str>> = Vec::new();
+    state.kv_scan(service, select.prefix, select.after, &mut |key, _| {
+        let wanted = keys.len() < select.limit;
+        if wanted {
+            keys.push(key.into());
+        }
+        wanted
+    })?;
+    Ok(keys)
 }
 
 /// Committed entries, and whether there are more.
-pub(super) fn entries(state: &State, service: &ServiceName, select: &KvSelect<'_>) -> KvEntries {
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    for (key, entry) in state.kv_range(service, select.prefix, select.after) {
-        if found.len() == select.limit || bytes > PAGE_BYTES {
-            return (found, true);
+pub(super) fn entries(state: &State, service: &ServiceName, select: &KvSelect<'_>) -> Result<KvEntries, LogError> {
+    let (mut found, mut bytes, mut more) = (Vec::new(), 0, false);
+    state.kv_scan(service, select.prefix, select.after, &mut |key, value| {
+        more = found.len() == select.limit || bytes > PAGE_BYTES;
+        if !more {
+            bytes += key.len() + value.len();
+            found.push((key.into(), value.clone()));
         }
-        bytes += key.len() + entry.value.len();
-        found.push((key.into(), entry.value.clone()));
-    }
-    (found, false)
+        !more
+    })?;
+    Ok((found, more))
 }
 
 /// Optimistic concurrency control within one settlement: a delivery takes effect only if all that it read is still so.
@@ -61,24 +77,35 @@ impl ConflictGuard {
     /// Whether a delivery with these effects may be committed; notes its writes if so and its conflict if not.
     pub(super) fn admits(
         &mut self,
-        state: &State,
+        state: &mut State,
         service: &ServiceName,
         offset: Offset,
         group: Option<u64>,
         effects: &Effects,
-    ) -> bool {
-        let read = |read: &KvRead| {
-            let own = read.own == self.written.contains(&read.key);
-            own && holds(state, service, read) || mutant("conflict-ignored")
-        };
-        let listed = |scan: &KvScan| self.did(scan) && same_keys(state, service, scan);
-        if self.is_void(group) || !effects.reads.iter().all(read) || !effects.scans.iter().all(listed) {
+    ) -> Result<bool, LogError> {
+        if self.is_void(group) || !self.rests_on_truth(state, service, effects)? {
             self.conflicts.push(offset);
             self.void_groups.extend(group);
-            return false;
+            return Ok(false);
         }
         self.written.extend(effects.writes.iter().map(|write| Box::from(write.key())));
-        true
+        Ok(true)
+    }
+
+    fn rests_on_truth(&self, state: &mut State, service: &ServiceName, effects: &Effects) -> Result<bool, LogError> {
+        for read in &effects.reads {
+            let own = read.own == self.written.contains(&read.key);
+            let holds = own && holds(state, service, read)?;
+            if !(holds || mutant("conflict-ignored")) {
+                return Ok(false);
+            }
+        }
+        for scan in &effects.scans {
+            if !self.did(scan) || !same_keys(state, service, scan)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether earlier deliveries wrote in a range exactly what the one that listed it had seen of them.

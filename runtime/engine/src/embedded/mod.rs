@@ -82,6 +82,8 @@ struct Shared {
     warned: AtomicBool,
     /// The last known [`Core::kept_bytes`].
     kept_bytes: AtomicUsize,
+    /// Bytes of the view on disk, as of the last look.
+    view_bytes: AtomicU64,
     description: String,
     /// Whether safe means synced to disk, not only written.
     synced: bool,
@@ -128,6 +130,7 @@ impl Embedded {
                 tidied_at: AtomicU64::new(0),
                 warned: AtomicBool::new(false),
                 kept_bytes: AtomicUsize::new(0),
+                view_bytes: AtomicU64::new(0),
                 description,
                 synced,
             }),
@@ -136,7 +139,7 @@ impl Embedded {
 }
 
 fn open_log(dir: &Path, durability: Durability, fs: Arc<dyn Fs>) -> Result<(Log, busway_log::Recovered), EngineError> {
-    let options = LogOptions { durability, ..LogOptions::default() };
+    let options = LogOptions { durability, views: fs.views(), ..LogOptions::default() };
     let (log, recovered) = Log::open(fs, dir, options).map_err(|e| EngineError::Refused(render(&e)))?;
     let busway_log::RecoveryReport { segments, transactions, truncated, took, .. } = &recovered.report;
     tracing::info!(folder = %dir.display(), segments, transactions, ?took, "opened the log");
@@ -228,6 +231,13 @@ impl Shared {
         self.failure.get().cloned().unwrap_or(error)
     }
 
+    /// What is stored cannot be read: nothing is accepted any more.
+    fn broken(&self, error: &LogError) -> EngineError {
+        let error = failed(error);
+        self.fail(&error);
+        self.cause(error)
+    }
+
     fn fail(&self, error: &EngineError) {
         let _ = self.failure.set(error.clone());
         if !self.closed.swap(true, Ordering::AcqRel)
@@ -309,7 +319,7 @@ impl Engine for Embedded {
         let (used, allowed) = match &self.shared.log {
             Some(log) if log.queued_bytes() > QUEUED_BYTES * 2 => return Room::NoTransactions,
             Some(log) if log.queued_bytes() > QUEUED_BYTES => return Room::NoPublishers,
-            Some(log) => (log.bytes(), self.shared.limits.disk_bytes),
+            Some(log) => (log.bytes() + self.shared.view_bytes.load(Ordering::Relaxed), self.shared.limits.disk_bytes),
             None => (self.shared.kept_bytes() as u64, self.shared.limits.memory_bytes as u64),
         };
         let of_limit = if used >= allowed / 10 * retention::TRANSACTIONS_TENTHS {
@@ -391,7 +401,8 @@ impl Engine for Embedded {
             let mut core = self.shared.lock();
             match core.user(settlement.sub, now) {
                 Some(service) => {
-                    let (sequenced, conflicts) = core.settle(settlement, &service, now, &self.shared.limits);
+                    let settled = core.settle(settlement, &service, now, &self.shared.limits);
+                    let (sequenced, conflicts) = settled.map_err(|error| self.shared.broken(&error))?;
                     self.shared.hand_on(sequenced, None);
                     self.shared.kept_bytes.store(core.kept_bytes(), Ordering::Relaxed);
                     (conflicts, core.take_evicted())
@@ -458,7 +469,16 @@ impl Engine for Embedded {
             if missing.iter().any(|offset| *offset >= log.written_offset()) {
                 log.flush().map_err(|error| self.shared.cause(failed(&error)))?;
             }
-            found.extend(log.fetch(&missing).map_err(|error| EngineError::Refused(render(&error)))?);
+            let refused = |error: LogError| EngineError::Refused(render(&error));
+            let logged = log.fetch(&missing).map_err(refused)?;
+            if let Some(view) = log.view() {
+                // What was parked or given up is kept when the log has let go of it.
+                for offset in missing.into_iter().filter(|offset| logged.iter().all(|found| found.offset != *offset)) {
+                    let held = view.held_event(offset).map_err(refused)?;
+                    found.extend(held.map(|event| Logged { offset, event }));
+                }
+            }
+            found.extend(logged);
             found.sort_by_key(|event| event.offset);
         }
         Ok(found)
@@ -473,11 +493,12 @@ impl Engine for Embedded {
             return Err(self.shared.cause(error));
         }
         let mut core = self.shared.lock();
-        if let Some(fired) = core.fire(now) {
+        let broken = |error: LogError| self.shared.broken(&error);
+        if let Some(fired) = core.fire(now).map_err(broken)? {
             self.shared.hand_on(fired, None);
         }
         self.shared.tidy(&mut core, now)?;
-        Ok(core.due.first().map(|(at, _)| *at))
+        core.next_due().map_err(broken)
     }
 
     fn subscriptions(&self) -> Vec<KnownSubscription> {
@@ -494,21 +515,21 @@ impl Engine for Embedded {
     }
 
     fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), EngineError> {
-        let core = self.shared.lock();
-        let (value, version) = core.state.kv_get(service, key);
-        Ok((value.cloned(), version))
+        self.shared.lock().state.kv_get(service, key).map_err(|error| self.shared.broken(&error))
     }
 
     fn kv_keys(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<Vec<Box<str>>, EngineError> {
-        Ok(kv::keys(&self.shared.lock().state, service, select))
+        kv::keys(&self.shared.lock().state, service, select).map_err(|error| self.shared.broken(&error))
     }
 
     fn kv_entries(&self, service: &ServiceName, select: &KvSelect<'_>) -> Result<KvEntries, EngineError> {
-        Ok(kv::entries(&self.shared.lock().state, service, select))
+        kv::entries(&self.shared.lock().state, service, select).map_err(|error| self.shared.broken(&error))
     }
 
     fn kv_bytes(&self, service: &ServiceName) -> usize {
-        self.shared.lock().state.kv_bytes(service)
+        // Without an answer nothing may be added; whoever comes next is told why.
+        let bytes = self.shared.lock().state.kv_bytes(service);
+        bytes.map_err(|error| self.shared.broken(&error)).unwrap_or(usize::MAX)
     }
 
     fn kv_write(
@@ -522,9 +543,13 @@ impl Engine for Embedded {
         }
         let (done, safe) = oneshot::channel();
         let mut core = self.shared.lock();
-        let Some(sequenced) = core.write(service, &reads, writes) else {
-            let error = EngineError::Conflict("a key has another version than the expected one; read it again".into());
-            return Box::pin(std::future::ready(Err(error)));
+        let sequenced = match core.write(service, &reads, writes) {
+            Ok(Some(sequenced)) => sequenced,
+            Ok(None) => {
+                let why = "a key has another version than the expected one; read it again".to_owned();
+                return Box::pin(std::future::ready(Err(EngineError::Conflict(why))));
+            }
+            Err(error) => return Box::pin(std::future::ready(Err(self.shared.broken(&error)))),
         };
         self.shared.hand_on(sequenced, Some(done));
         drop(core);
@@ -561,7 +586,13 @@ impl Engine for Embedded {
             }
         }
         match &self.shared.log {
-            Some(log) => log.find(id).map_err(|error| EngineError::Refused(render(&error))),
+            Some(log) => {
+                let refused = |error: LogError| EngineError::Refused(render(&error));
+                match (log.find(id).map_err(refused)?, log.view()) {
+                    (None, Some(view)) => view.find_held(id).map_err(refused),
+                    (found, _) => Ok(found),
+                }
+            }
             None => Ok(None),
         }
     }
@@ -587,11 +618,16 @@ impl Engine for Embedded {
             description: self.shared.description.clone(),
             oldest: self.oldest(&core),
             head: core.state.next_offset,
-            bytes: self.shared.log.as_ref().map_or((core.recent.bytes() + core.kept_bytes()) as u64, Log::bytes),
-            delayed: core.due.len(),
+            bytes: match &self.shared.log {
+                Some(log) => log.bytes() + log.view().map_or(0, |view| view.bytes()),
+                None => (core.recent.bytes() + core.kept_bytes()) as u64,
+            },
+            delayed: core.delayed(),
             duplicates: core.duplicates,
             warning: self.shared.log.as_ref().and_then(|log| {
-                retention::warning(&log.segments(), retention::holder(&core.state).as_ref(), &self.shared.limits)
+                let in_view = self.shared.view_bytes.load(Ordering::Relaxed);
+                let holder = retention::holder(&core.state);
+                retention::warning(&log.segments(), in_view, holder.as_ref(), &self.shared.limits)
             }),
             expired: core.expired,
         }

@@ -11,6 +11,8 @@ use busway_types::{Limits, Offset, Retention, SubId, Timestamp};
 
 /// At this share of `Limits::disk_bytes`, in tenths, publishers stop.
 pub(super) const PUBLISHERS_TENTHS: u64 = 8;
+/// At this share, in tenths, the space of what is gone from the view is given back.
+pub(super) const COMPACTING_TENTHS: u64 = 7;
 /// At this share, in tenths, handlers that may publish stop.
 pub(super) const TRANSACTIONS_TENTHS: u64 = 9;
 
@@ -56,7 +58,10 @@ pub(super) struct Holder {
 
 /// Who needs the oldest event; none when nobody needs any.
 pub(super) fn holder(state: &State) -> Option<Holder> {
-    let subs = state.subs.iter().map(|(id, sub)| (sub.progress.needed_from(), sub.detached_since, *id, sub));
+    let subs = state
+        .subs
+        .iter()
+        .map(|(id, sub)| (sub.progress.needed_from(state.over.is_some()), sub.detached_since, *id, sub));
     // Of several that need the same an attached one comes first, for then releasing others gives nothing back.
     let first = subs.min_by_key(|(needs, since, ..)| (*needs, since.is_some(), *since));
     let (needs, since, id, sub) = first.filter(|(needs, ..)| *needs < state.next_offset)?;
@@ -65,20 +70,37 @@ pub(super) fn holder(state: &State) -> Option<Holder> {
 
 /// Whether the log would become smaller without this subscription.
 pub(super) fn frees(segments: &[SegmentInfo], state: &State, holder: &Holder) -> bool {
-    let others = state.subs.iter().filter(|(id, _)| **id != holder.id).map(|(_, sub)| sub.progress.needed_from());
+    let others = state
+        .subs
+        .iter()
+        .filter(|(id, _)| **id != holder.id)
+        .map(|(_, sub)| sub.progress.needed_from(state.over.is_some()));
     let needed = others.min().unwrap_or(Offset::MAX);
     held_bytes(segments, needed) < held_bytes(segments, holder.needs)
 }
 
 /// What an operator is to be told about the space, if anything.
-pub(super) fn warning(segments: &[SegmentInfo], holder: Option<&Holder>, limits: &Limits) -> Option<String> {
-    let used: u64 = segments.iter().map(|segment| segment.bytes).sum();
+pub(super) fn warning(
+    segments: &[SegmentInfo],
+    in_view: u64,
+    holder: Option<&Holder>,
+    limits: &Limits,
+) -> Option<String> {
+    let in_log: u64 = segments.iter().map(|segment| segment.bytes).sum();
+    let used = in_log + in_view;
     if used < limits.disk_bytes / 10 * PUBLISHERS_TENTHS {
         return None;
     }
     let mib = |bytes: u64| bytes / (1024 * 1024);
     let (used, allowed) = (mib(used), mib(limits.disk_bytes));
-    let start = format!("the log has {used} of {allowed} MiB (limits.disk-bytes), and publishers are refused");
+    let start = format!("the bus has {used} of {allowed} MiB on disk (limits.disk-bytes), and publishers are refused");
+    if in_view > in_log {
+        let in_view = mib(in_view);
+        return Some(format!(
+            "{start}: key-value, delayed events, parked events and dead letters have {in_view} MiB; \
+             settle dead letters (`busway dead`), delete keys, or raise the limit"
+        ));
+    }
     Some(match holder {
         Some(Holder { name, needs, detached: false, .. }) => format!(
             "{start}: subscription `{name}` holds back {} MiB; let it catch up, settle its dead letters (`busway dead`), \

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use busway_log::{SegmentInfo, SubChange, SubState};
+use busway_log::{SegmentInfo, SubChange, SubState, View};
 use busway_types::{SubId, Timestamp};
 
-use super::core::Core;
+use super::core::{Compaction, Core};
 use super::{Shared, failed, retention};
 use crate::EngineError;
 
@@ -18,6 +18,8 @@ use crate::EngineError;
 const DETACHED_FOR: Duration = Duration::from_hours(24);
 /// How often what nobody needs is looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two compactions of the view; ten times as long as the last one took, if that is more.
+const COMPACT_EVERY: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Once a second: releases subscriptions that nobody came back for, and gives log segments back that nobody needs and
@@ -35,6 +37,10 @@ impl Shared {
         };
         let segments = log.segments();
         self.make_room(core, &segments);
+        if let Some(view) = log.view() {
+            self.view_bytes.store(view.bytes(), Ordering::Relaxed);
+            self.make_room_in_view(core, &**view, log.bytes(), now);
+        }
         let to = retention::release_to(&segments, core.state.needed_from(), &self.limits, now);
         if to > log.oldest() {
             log.release_before(to).map_err(|e| failed(&e))?;
@@ -46,7 +52,8 @@ impl Shared {
     /// not stop the others.
     fn make_room(self: &Arc<Self>, core: &mut Core, segments: &[SegmentInfo]) {
         let limit = self.limits.disk_bytes / 10 * retention::PUBLISHERS_TENTHS;
-        let warning = retention::warning(segments, retention::holder(&core.state).as_ref(), &self.limits);
+        let in_view = self.view_bytes.load(Ordering::Relaxed);
+        let warning = retention::warning(segments, in_view, retention::holder(&core.state).as_ref(), &self.limits);
         if let (Some(warning), false) = (&warning, self.warned.swap(warning.is_some(), Ordering::Relaxed)) {
             tracing::warn!("{warning}");
         }
@@ -64,19 +71,50 @@ impl Shared {
         }
     }
 
+    /// The same for what is in the view: first the space of what is gone from it is given back, then detached
+    /// subscriptions go that have events in it, the oldest first and one at a time.
+    fn make_room_in_view(self: &Arc<Self>, core: &mut Core, view: &dyn View, log_bytes: u64, now: Timestamp) {
+        let (limit, in_view) = (self.limits.disk_bytes, self.view_bytes.load(Ordering::Relaxed));
+        let Some(over) = &core.state.over else { return };
+        let freed = over.freed();
+        if view.is_compacting() {
+            core.compaction.ended = now;
+            return;
+        }
+        if in_view + log_bytes < limit / 10 * retention::COMPACTING_TENTHS || in_view < limit / 10 {
+            return;
+        }
+        let Compaction { began, ended, freed: before } = core.compaction;
+        let pause = (ended.since(began) * 10).max(COMPACT_EVERY);
+        if freed != before && now.since(ended) >= pause {
+            core.compaction = Compaction { began: now, ended: now, freed };
+            view.compact();
+        } else if freed == before && in_view + log_bytes >= limit / 10 * retention::PUBLISHERS_TENTHS {
+            self.release_oldest_holding(core, "what fills the disk (limits.disk-bytes)");
+        }
+    }
+
+    /// Releases the detached subscription that was detached first, of those that have parked events or dead letters.
+    fn release_oldest_holding(self: &Arc<Self>, core: &mut Core, what: &str) -> bool {
+        let holds = |sub: &SubState| !(sub.progress.parked.is_empty() && sub.progress.dead.is_empty());
+        let detached = core.state.subs.iter().filter(|(_, sub)| holds(sub));
+        let oldest = detached.filter_map(|(id, sub)| Some((sub.detached_since?, *id, sub.name.clone()))).min();
+        let Some((_, id, name)) = oldest else { return false };
+        tracing::warn!(
+            subscription = name,
+            "released a detached subscription, whose parked events and dead letters are part of {what}"
+        );
+        self.forget_locked(core, id);
+        true
+    }
+
     /// The same in memory, where detached subscriptions hold parked events and dead letters: the oldest goes first.
     fn make_room_in_memory(self: &Arc<Self>, core: &mut Core) {
         let limit = self.limits.memory_bytes / 10 * retention::PUBLISHERS_TENTHS as usize;
         while core.kept_bytes() >= limit {
-            let holds = |sub: &SubState| !(sub.progress.parked.is_empty() && sub.progress.dead.is_empty());
-            let detached = core.state.subs.iter().filter(|(_, sub)| holds(sub));
-            let oldest = detached.filter_map(|(id, sub)| Some((sub.detached_since?, *id, sub.name.clone()))).min();
-            let Some((_, id, name)) = oldest else { return };
-            tracing::warn!(
-                subscription = name,
-                "released a detached subscription, whose parked events and dead letters fill the memory (limits.memory-bytes)"
-            );
-            self.forget_locked(core, id);
+            if !self.release_oldest_holding(core, "what fills the memory (limits.memory-bytes)") {
+                return;
+            }
         }
     }
 

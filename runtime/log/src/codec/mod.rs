@@ -37,6 +37,7 @@ pub(crate) mod tag {
     pub(crate) const IDS: u8 = 7;
     /// Of the settlement in front of it.
     pub(crate) const SETTLED_AT: u8 = 8;
+    pub(crate) const LAPSED: u8 = 9;
     pub(crate) const COUNTERS: u8 = 16;
     pub(crate) const SUB: u8 = 17;
     pub(crate) const SETTLED: u8 = 18;

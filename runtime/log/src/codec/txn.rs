@@ -13,7 +13,7 @@ use crate::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
 
 /// Appends the body of a transaction.
 pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
-    let Txn { seq: _, first_offset, events, settlement, kv, delayed, fired, subs, ids } = txn;
+    let Txn { seq: _, first_offset, events, settlement, kv, delayed, fired, lapsed, subs, ids } = txn;
     out.push(kind::TXN);
     if !events.is_empty() {
         let start = begin_section(out, tag::EVENTS);
@@ -55,6 +55,14 @@ pub(crate) fn encode_txn(out: &mut Vec<u8>, txn: &Txn) {
         }
         end_section(out, start);
     }
+    if !lapsed.is_empty() {
+        let start = begin_section(out, tag::LAPSED);
+        for (timer, due) in lapsed {
+            put_u64(out, *timer);
+            put_time(out, *due);
+        }
+        end_section(out, start);
+    }
     if !subs.is_empty() {
         let start = begin_section(out, tag::SUBS);
         for change in subs {
@@ -77,7 +85,7 @@ pub(crate) fn events_in(body: &[u8]) -> Result<Option<(Offset, Offset)>, Malform
     while let Some((tag, content)) = next_section(&mut body)? {
         match tag {
             tag::EVENTS => found = Some(EventReader::new(content)?.range()),
-            tag::SETTLEMENT..=tag::SETTLED_AT => {}
+            tag::SETTLEMENT..=tag::LAPSED => {}
             other => return Err(Malformed::Unknown("section", u64::from(other))),
         }
     }
@@ -124,6 +132,11 @@ pub(crate) fn decode_txn(body: &[u8], seq: u64, next_offset: Offset) -> Result<T
             tag::FIRED => {
                 while !content.is_empty() {
                     txn.fired.push(content.u64()?);
+                }
+            }
+            tag::LAPSED => {
+                while !content.is_empty() {
+                    txn.lapsed.push((content.u64()?, take_time(&mut content)?));
                 }
             }
             tag::SUBS => {

@@ -133,8 +133,14 @@ fn ids() -> impl Strategy<Value = Box<IdRecord>> {
 pub(crate) fn txn() -> impl Strategy<Value = Txn> {
     let event = || event().prop_map(Arc::new);
     let lists = (vec(event(), 0..4), of(settlement()), vec(kv(), 0..4), vec((0_u64..9, event()), 0..2));
-    (0..u64::from(u32::MAX), offset(), lists, vec(0_u64..9, 0..3), (vec(sub_change(), 0..3), of(ids()))).prop_map(
-        |(seq, first_offset, (events, settlement, kv, delayed), fired, (subs, ids))| Txn {
+    (
+        0..u64::from(u32::MAX),
+        offset(),
+        lists,
+        (vec(0_u64..9, 0..3), vec((0_u64..9, time()), 0..3)),
+        (vec(sub_change(), 0..3), of(ids())),
+    )
+        .prop_map(|(seq, first_offset, (events, settlement, kv, delayed), (fired, lapsed), (subs, ids))| Txn {
             seq,
             first_offset,
             events,
@@ -142,10 +148,10 @@ pub(crate) fn txn() -> impl Strategy<Value = Txn> {
             kv,
             delayed,
             fired,
+            lapsed,
             subs,
             ids,
-        },
-    )
+        })
 }
 
 /// Transactions that follow one another from the first.

@@ -8,6 +8,7 @@ mod index;
 mod reading;
 mod stepped;
 mod verify;
+mod view;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -111,9 +112,15 @@ impl Source {
             txn.kv.push(KvRecord { service: service(), op });
         }
         if self.below(5) == 0 {
-            txn.delayed.push((self.state.next_timer, Arc::new(event(seq, 20))));
-        } else if let Some(timer) = self.state.delayed.keys().next() {
-            txn.fired.push(*timer);
+            let late = Event { not_before: Some(Timestamp(1 + seq * 31 % 97)), ..event(seq, 20) };
+            txn.delayed.push((self.state.next_timer, Arc::new(late)));
+        } else if let Some((timer, event)) = self.state.delayed.iter().next() {
+            if seq.is_multiple_of(5) {
+                txn.lapsed.push((*timer, event.not_before.unwrap_or_default()));
+            } else {
+                txn.fired.push(*timer);
+                txn.events.insert(0, event.clone());
+            }
         }
         if seq.is_multiple_of(3) && !txn.events.is_empty() {
             let ids = (txn.first_offset..txn.end_offset()).map(|offset| {

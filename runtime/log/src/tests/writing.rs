@@ -235,7 +235,7 @@ fn a_checkpoint_larger_than_a_segment_is_written_between_groups_and_read_back() 
         submit(&log, txn, &acked);
     }
     log.close().expect("closes");
-    assert!(state.kv_bytes(&service()) > 1_000_000);
+    assert!(state.kv_bytes(&service()).expect("in memory") > 1_000_000);
     let (_, recovered) = open(&fs, small(Durability::Sync));
     assert_eq!(recovered.state, state);
     assert!(recovered.report.checkpoint.is_some());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_log::testing::MemFs;
-use busway_log::{Durability, Fs};
+use busway_log::{Durability, Fs, RealFs};
 use busway_types::{DeadReason, Event, Limits, Offset, Retention, Settle, StartAt, SubId, Timestamp, Verdict};
 use bytes::Bytes;
 
@@ -38,7 +38,10 @@ struct Bench {
 
 impl Bench {
     fn new(storage: &Storage, limits: Limits) -> Self {
-        let fs: Arc<dyn Fs> = Arc::new(MemFs::new());
+        Self::over(Arc::new(MemFs::new()), storage, limits)
+    }
+
+    fn over(fs: Arc<dyn Fs>, storage: &Storage, limits: Limits) -> Self {
         let engine = Embedded::open(storage, fs, Arc::new(Fixed), limits).expect("the engine opens");
         engine.start(Arc::new(Deaf)).expect("it starts");
         Self { engine, now: NOW, published: 0 }
@@ -67,20 +70,33 @@ impl Bench {
         self.engine.tick(self.now).expect("ticked");
     }
 
+    /// Makes a dead letter of each of these events.
+    fn give_up(&self, sub: SubId, offsets: std::ops::Range<Offset>) {
+        let dead = || Verdict::Dead { reason: DeadReason::Rejected, time: NOW, attempts: Vec::new() };
+        let settle = |offset| Settle { offset, group: None, event: None, verdict: dead() };
+        let cursor = offsets.end;
+        let settlement = busway_types::Settlement { token: 1, sub, cursor, settles: offsets.map(settle).collect() };
+        self.engine.settle(0, 1, settlement).expect("settled");
+    }
+
     fn subscribe(&self, name: &str) -> SubId {
         self.engine.subscribe(0, 1, &spec(name, StartAt::Start)).expect("subscribed").0
     }
 
     /// Ticks until the log has at most that many bytes; checkpoints are made in the background.
     fn shrinks_to(&mut self, bytes: u64) {
+        self.until(|bench| bench.engine.status().bytes <= bytes, "it shrinks");
+    }
+
+    fn until(&mut self, condition: impl Fn(&Self) -> bool, what: &str) {
         for _ in 0..3_000 {
             self.tick();
-            if self.engine.status().bytes <= bytes {
+            if condition(self) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        panic!("still {} bytes", self.engine.status().bytes);
+        panic!("{what}: {:?}, {:?}", self.engine.status(), self.names());
     }
 
     fn names(&self) -> Vec<String> {
@@ -136,10 +152,7 @@ fn a_dead_letter_of_a_service_that_is_there_holds_the_log_and_is_named() {
     let mut bench = Bench::on_disk(Retention::default(), 40 * MIB);
     let sub = bench.subscribe("picky");
     bench.publish(1);
-    let dead = Verdict::Dead { reason: DeadReason::Rejected, time: NOW, attempts: Vec::new() };
-    let settle = Settle { offset: 0, group: None, event: Some(Arc::new(event(1, b""))), verdict: dead };
-    let settlement = busway_types::Settlement { token: 1, sub, cursor: 1, settles: vec![settle] };
-    bench.engine.settle(0, 1, settlement).expect("settled");
+    bench.give_up(sub, 0..1);
     let head = bench.publish(34);
     bench.engine.advance(0, 1, sub, head);
     for _ in 0..5 {
@@ -217,4 +230,25 @@ fn in_memory_detached_subscriptions_are_released_when_what_they_keep_fills_the_m
     bench.tick();
     assert_eq!(bench.names(), ["second"], "the one that was detached first");
     assert_eq!(bench.engine.room(), Room::Enough);
+}
+
+#[test]
+fn dead_letters_in_the_view_hold_no_segment_and_those_of_a_removed_service_go_at_the_limit() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let storage = Storage::Disk { dir: folder.path().join("data"), durability: Durability::Sync };
+    let limits = Limits { disk_bytes: 200 * MIB, ..Limits::default() };
+    let mut bench = Bench::over(Arc::new(RealFs), &storage, limits);
+    let (there, gone) = (bench.subscribe("there"), bench.subscribe("gone"));
+    let first = bench.publish(20);
+    bench.give_up(there, 0..first);
+    let head = bench.publish(125);
+    bench.engine.advance(0, 1, there, head);
+    bench.give_up(gone, first..head);
+    bench.engine.detach(0, 1, gone, bench.now).expect("detached");
+    bench.until(|bench| bench.engine.status().oldest > first, "the log is given back all the same");
+    bench.until(|bench| bench.names() == ["there"], "what a removed service left goes");
+    bench.until(|bench| bench.engine.room() == Room::Enough, "publishers may go on");
+    assert_eq!(bench.engine.fetch(0, &[3]).expect("read").len(), 1, "the others are there");
+    bench.until(|bench| bench.engine.status().bytes < 130 * MIB, "its space is given back");
+    bench.engine.close().expect("closes");
 }

@@ -1,0 +1,329 @@
+//! A state over a view is the same as a whole one, whatever stops the log, and what the view holds pins no segment.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{DiskViews, MemViews, RealFs, View, Views};
+
+fn viewed(durability: Durability, views: &Arc<MemViews>) -> LogOptions {
+    LogOptions { views: Some(Arc::clone(views) as Arc<dyn Views>), cache_bytes: 4 * 1024, ..small(durability) }
+}
+
+fn entries(state: &State) -> Vec<(String, Bytes)> {
+    let mut all = Vec::new();
+    let scanned = state.kv_scan(&service(), "", None, &mut |key, value| {
+        all.push((key.to_owned(), value.clone()));
+        true
+    });
+    scanned.expect("the view can be read");
+    all
+}
+
+/// Whether a state over a view is the same as a whole one.
+fn assert_same(state: &State, whole: &State, what: &str) {
+    let (mut state, mut whole) = (state.clone(), whole.clone());
+    assert_eq!((state.next_seq, state.next_offset), (whole.next_seq, whole.next_offset), "{what}");
+    assert_eq!((state.next_sub, state.next_timer), (whole.next_sub, whole.next_timer), "{what}");
+    assert_eq!(state.subs, whole.subs, "{what}");
+    assert!(state.kv.is_empty() && state.delayed.is_empty(), "{what}: the rest is in the view");
+    assert_eq!(entries(&state), entries(&whole), "{what}");
+    for n in 0..6 {
+        let get = |state: &mut State| state.kv_get(&service(), &format!("n{n}")).expect("read");
+        assert_eq!(get(&mut state), get(&mut whole), "{what}");
+    }
+    let bytes = |state: &mut State| state.kv_bytes(&service()).expect("read");
+    assert!(bytes(&mut state) >= bytes(&mut whole), "{what}: never too little");
+    let over = state.over.as_mut().expect("a state over a view");
+    assert_eq!(over.delayed(), whole.delayed.len() as u64, "{what}");
+    let mut expected: Vec<_> = whole.delayed.iter().map(|(timer, event)| (event.not_before, *timer)).collect();
+    expected.sort_unstable();
+    let next = over.next_due().expect("read");
+    assert_eq!(next, expected.first().and_then(|(due, _)| *due), "{what}");
+    let due = over.due(Timestamp(1_000)).expect("read");
+    assert_eq!(due.iter().map(|(timer, event)| (event.not_before, *timer)).collect::<Vec<_>>(), expected, "{what}");
+    assert!(due.iter().all(|(timer, event)| whole.delayed[timer] == *event), "{what}");
+}
+
+/// Whether the events of parked deliveries and dead letters can be had.
+fn assert_held(log: &Log, state: &State, what: &str) {
+    let view = log.view().expect("a view");
+    for sub in state.subs.values() {
+        for &offset in sub.progress.parked.keys().chain(sub.progress.dead.keys()) {
+            let logged = log.fetch(&[offset]).expect("read").pop().map(|logged| logged.event);
+            let held = view.held_event(offset).expect("read");
+            let expected = offset < state.next_offset;
+            assert_eq!(logged.or(held).is_some(), expected, "{what}: event {offset}");
+        }
+    }
+}
+
+fn survives(seed: u64, durability: Durability, power: bool) {
+    let mut source = Source::new(seed);
+    let (mut fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    for round in 0..4 {
+        let what = format!("seed {seed} round {round} {durability:?}");
+        let (log, recovered) = open(&fs, viewed(durability, &views));
+        let mut state = recovered.state;
+        assert_same(&state, &source.state, &what);
+        let acked = Acked::default();
+        for _ in 0..source.below(150) {
+            let txn = source.next();
+            state.load(&txn).expect("read");
+            state.apply(&txn);
+            submit(&log, txn, &acked);
+            if source.below(20) == 0 {
+                log.flush().expect("flushes");
+            }
+            if source.below(10) == 0 {
+                log.release_before(state.needed_from()).expect("releases");
+            }
+            if source.below(30) == 0 {
+                assert_same(&state, &source.state, &what);
+            }
+        }
+        if source.below(2) == 0 {
+            std::thread::sleep(Duration::from_millis(120));
+        }
+        assert_same(&state, &source.state, &what);
+        let safe = lock(&acked).last().map_or(0, |(seq, _)| *seq);
+        // From here on the view takes nothing more, so that it stops at the same moment as the files.
+        views.view.set_broken(true);
+        let stopped = if power { fs.crash(&mut SplitMix(seed * 1_000 + round)) } else { fs.killed() };
+        drop(log);
+        views.view.set_broken(false);
+        if power {
+            views.view.power_cut();
+        }
+        fs = stopped.killed();
+        let (log, recovered) = open(&fs, viewed(durability, &views));
+        let kept = recovered.state.next_seq - 1;
+        assert!(
+            (power && durability != Durability::Sync) || kept >= safe,
+            "{what}: {safe} was acknowledged, {kept} left"
+        );
+        source.back_to(usize::try_from(kept).expect("small"));
+        assert_same(&recovered.state, &source.state, &what);
+        assert_held(&log, &recovered.state, &what);
+        views.view.set_broken(true);
+        fs = fs.killed();
+        drop(log);
+        views.view.set_broken(false);
+    }
+}
+
+#[test]
+fn a_state_over_a_view_survives_what_a_whole_one_does() {
+    let interval = Durability::Interval(Duration::from_millis(5));
+    for seed in 0..25 {
+        for durability in [Durability::Sync, interval, Durability::Memory] {
+            survives(seed, durability, seed % 2 == 0);
+        }
+    }
+}
+
+/// Events that everybody has, except for one that is a dead letter.
+fn fill(log: &Log, state: &mut State, from: u64, count: u64, dead: Option<Offset>) {
+    for number in from..from + count {
+        let (seq, first_offset) = (state.next_seq, state.next_offset);
+        let mut record = SettleRecord { cursor: first_offset, ..SettleRecord::of(SubId(0)) };
+        if dead == Some(first_offset.saturating_sub(1)) && first_offset > 0 {
+            let letter = DeadLetter {
+                offset: first_offset - 1,
+                reason: DeadReason::Rejected,
+                time: Timestamp(1),
+                attempts: vec![],
+            };
+            record.dead.push(letter);
+        }
+        let key = format!("key-{number}").into();
+        let op = KvWrite::Set { key, value: Bytes::from(vec![b'v'; 100]) };
+        let txn = Txn {
+            seq,
+            first_offset,
+            events: vec![Arc::new(event(number, 500))],
+            settlement: Some(record),
+            kv: vec![KvRecord { service: service(), op }],
+            ..Txn::default()
+        };
+        state.load(&txn).expect("read");
+        state.apply(&txn);
+        commit(log, txn).expect("commits");
+    }
+}
+
+fn begin(log: &Log, state: &mut State) {
+    let created = SubChange::Created { id: SubId(0), name: "s".into(), service: service(), cursor: 0 };
+    let txn = Txn { seq: 1, subs: vec![created], ..Txn::default() };
+    state.apply(&txn);
+    commit(log, txn).expect("commits");
+}
+
+#[test]
+fn a_dead_letter_pins_no_segment_and_keeps_its_event() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    let state = &mut recovered.state;
+    begin(&log, state);
+    for round in 0..40 {
+        fill(&log, state, 1_000 + round * 10, 10, Some(3));
+        log.release_before(state.needed_from()).expect("releases");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(log.oldest() > 3, "the segment of the dead letter is gone: {}", log.oldest());
+    assert!(log.fetch(&[3]).expect("read").is_empty());
+    let held = log.view().expect("a view").held_event(3).expect("read").expect("the view has it");
+    assert_eq!(*held, event(1_003, 500));
+    assert!(entries(state).len() == 400 && state.waiting_bytes() < 100_000, "{}", state.waiting_bytes());
+    let seq = state.next_seq;
+    let record = SettleRecord { dropped: vec![3], ..SettleRecord::of(SubId(0)) };
+    let txn = Txn { seq, first_offset: state.next_offset, settlement: Some(record), ..Txn::default() };
+    state.apply(&txn);
+    commit(&log, txn).expect("commits");
+    let view = log.view().expect("a view").clone();
+    log.close().expect("closes");
+    assert_eq!(view.held_event(3).expect("read"), None, "nobody holds it any more");
+}
+
+#[test]
+fn a_view_that_lacks_what_the_log_no_longer_has_is_refused() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    begin(&log, &mut recovered.state);
+    for round in 0..40 {
+        fill(&log, &mut recovered.state, 1_000 + round * 10, 10, None);
+        log.release_before(recovered.state.needed_from()).expect("releases");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(log.oldest() > 0);
+    log.close().expect("closes");
+    drop(log);
+    views.wipe(&dir()).expect("wiped");
+    let refused = try_open(&fs, viewed(Durability::Sync, &views)).expect_err("it lacks what was released");
+    assert!(matches!(refused, LogError::View { .. }), "{refused}");
+    assert!(refused.to_string().contains("restore the data folder"), "{refused}");
+}
+
+#[test]
+fn a_view_is_made_again_while_the_log_has_everything() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    begin(&log, &mut recovered.state);
+    fill(&log, &mut recovered.state, 0, 200, Some(3));
+    log.close().expect("closes");
+    drop(log);
+    views.wipe(&dir()).expect("wiped");
+    let (log, recovered) = open(&fs, viewed(Durability::Sync, &views));
+    assert_eq!(entries(&recovered.state).len(), 200);
+    assert_held(&log, &recovered.state, "made again");
+    log.close().expect("closes");
+    drop(log);
+    views.view.set_broken(true);
+    let (_, recovered) = open(&fs, viewed(Durability::Sync, &views));
+    assert_eq!(entries(&recovered.state).len(), 200, "one that cannot be opened is made again");
+}
+
+#[test]
+fn a_view_that_is_ahead_of_its_log_is_refused() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    begin(&log, &mut recovered.state);
+    drop(log);
+    views.view.apply(Vec::new(), 99).expect("applied");
+    let refused = try_open(&fs, viewed(Durability::Sync, &views)).expect_err("a part of the log is missing");
+    assert!(refused.to_string().contains("99"), "{refused}");
+}
+
+#[test]
+fn a_view_that_fails_fails_the_log() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    begin(&log, &mut recovered.state);
+    views.view.set_broken(true);
+    let op = KvWrite::Set { key: "k".into(), value: Bytes::from_static(b"v") };
+    let kv = vec![KvRecord { service: service(), op }];
+    commit(&log, Txn { seq: 2, kv, ..Txn::default() }).expect("it is in the log");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(matches!(log.failure(), Some(LogError::View { .. })), "{:?}", log.failure());
+}
+
+fn on_disk(dir: &Path) -> Result<(Log, Recovered), LogError> {
+    let views: Arc<dyn Views> = Arc::new(DiskViews { cache_bytes: 1024 * 1024 });
+    Log::open(Arc::new(RealFs), dir, LogOptions { views: Some(views), ..small(Durability::Sync) })
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in files(from) {
+        let target = to.join(file.strip_prefix(from).expect("below it"));
+        std::fs::create_dir_all(target.parent().expect("a folder")).expect("created");
+        std::fs::copy(&file, target).expect("copied");
+    }
+}
+
+/// A bit that flipped in a file of the view is harmless or refused; what is read is never something else.
+#[test]
+fn a_flipped_bit_in_the_view_on_disk_gives_no_garbage() {
+    let root = tempfile::tempdir().expect("a folder");
+    let good = root.path().join("good");
+    let (log, mut recovered) = on_disk(&good).expect("opens");
+    begin(&log, &mut recovered.state);
+    for round in 0..30 {
+        fill(&log, &mut recovered.state, 1_000 + round * 10, 10, Some(3));
+        log.release_before(recovered.state.needed_from()).expect("releases");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let expected = entries(&recovered.state);
+    log.close().expect("closes");
+    drop(log);
+    let (log, recovered) = on_disk(&good).expect("opens");
+    assert_eq!(entries(&recovered.state), expected);
+    let oldest = log.oldest();
+    assert!(oldest > 3);
+    drop((log, recovered));
+    let (mut refused, mut harmless) = (0, 0);
+    let mut random = SplitMix(3);
+    for round in 0..60 {
+        let bad = root.path().join(format!("bad-{round}"));
+        copy(&good, &bad);
+        let files: Vec<_> =
+            files(&bad.join("view")).into_iter().filter(|f| f.metadata().is_ok_and(|m| m.len() > 0)).collect();
+        let file = &files[(random.next_u64() % files.len() as u64) as usize];
+        let mut bytes = std::fs::read(file).expect("read");
+        // Journals are written ahead with nothing in them.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(1, |last| last + 1);
+        let at = (random.next_u64() % used as u64) as usize;
+        bytes[at] ^= 1 << (random.next_u64() % 8);
+        std::fs::write(file, bytes).expect("written");
+        let read = on_disk(&bad).and_then(|(log, recovered)| {
+            let mut all = Vec::new();
+            recovered.state.kv_scan(&service(), "", None, &mut |key, value| {
+                all.push((key.to_owned(), value.clone()));
+                true
+            })?;
+            let held = log.view().expect("a view").held_event(3)?;
+            Ok((all, held))
+        });
+        match read {
+            Ok((all, held)) => {
+                assert_eq!(all, expected, "{} at {at}", file.display());
+                assert_eq!(held.as_deref(), Some(&event(1_003, 500)), "{} at {at}", file.display());
+                harmless += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("view"), "{error}");
+                refused += 1;
+            }
+        }
+        std::fs::remove_dir_all(&bad).expect("removed");
+    }
+    assert!(refused > 5, "{refused} refused, {harmless} harmless");
+}
