@@ -56,6 +56,9 @@ struct Checkpointing {
     slices: Option<Slices>,
     /// Where the first slice went.
     epoch: Option<u32>,
+    /// A segment was begun meanwhile: without another checkpoint the ones before would wait for the next segment, which
+    /// never comes when publishers wait for room.
+    missed: bool,
     /// Complete, but not yet synced.
     unsynced: Option<Mark>,
     /// Bytes of the last one, and of the one being written.
@@ -373,7 +376,24 @@ impl Committer {
         } else if let Some(epoch) = self.checkpoint.epoch.take() {
             self.checkpoint.unsynced = Some(Mark { covers: slices.covers, epoch });
             self.checkpoint.asked = false;
+            if self.checkpoint.missed && self.is_checkpoint_due() {
+                self.ask_for_checkpoint()?;
+            }
         }
+        Ok(())
+    }
+
+    /// Not more is written for checkpoints than for transactions.
+    fn is_checkpoint_due(&self) -> bool {
+        let Checkpointing { bytes, since, .. } = self.checkpoint;
+        since >= bytes.min(CHECKPOINT_SEGMENTS * self.shared.options.segment_bytes)
+    }
+
+    fn ask_for_checkpoint(&mut self) -> Result<(), LogError> {
+        if self.feed.send(Feed::Checkpoint).is_err() {
+            return Err(LogError::Stopped { thread: "checkpoint" });
+        }
+        self.checkpoint = Checkpointing { asked: true, unsynced: self.checkpoint.unsynced, ..Checkpointing::default() };
         Ok(())
     }
 
@@ -462,14 +482,10 @@ impl Committer {
         self.segment = Arc::new(segment);
         shared.segments_mut().push(self.segment.clone());
         shared.upkeep.wake();
-        let due = self.checkpoint.bytes.min(CHECKPOINT_SEGMENTS * shared.options.segment_bytes);
-        if !self.checkpoint.asked && self.checkpoint.since >= due {
-            if self.feed.send(Feed::Checkpoint).is_err() {
-                return Err(LogError::Stopped { thread: "checkpoint" });
-            }
-            self.checkpoint =
-                Checkpointing { asked: true, unsynced: self.checkpoint.unsynced, ..Checkpointing::default() };
+        if self.is_checkpoint_due() && !self.checkpoint.asked {
+            return self.ask_for_checkpoint();
         }
+        self.checkpoint.missed |= self.checkpoint.asked;
         Ok(())
     }
 }

@@ -71,8 +71,8 @@ pub enum LogError {
         what: String,
     },
     /// The part of the state that is kept beside the log cannot be used. Not worth retrying; the log was not altered.
-    #[error("the view in {} cannot be used: {what}; restore the data folder from a copy, or move it away to start empty \
-             (the log alone no longer has everything that is in the view)", dir.display())]
+    #[error("the view in {} cannot be used: {what}; if the log still has everything since its beginning (`busway log verify` \
+             tells), remove that folder and it is made again; else restore the data folder from a copy", dir.display())]
     View {
         /// The view's folder.
         dir: PathBuf,

@@ -68,7 +68,7 @@ pub use state::{KvEntry, KvSpace, Progress, State, SubState};
 #[cfg(any(test, feature = "testing"))]
 pub use stepped::Stage;
 pub use txn::{IdRecord, KvRecord, SettleRecord, SubChange, Txn};
-pub use verify::{IndexState, Problem, SegmentReport, Verified, verify};
+pub use verify::{IndexState, Problem, SegmentReport, Verified, ViewReport, verify};
 pub use view::{Change, DiskViews, Each, Overlay, View, Views};
 #[cfg(any(test, feature = "testing"))]
 pub use view::{MemView, MemViews};

@@ -209,7 +209,7 @@ impl Log {
     pub fn space(&self) -> Space {
         let shared = &self.shared;
         if !shared.spares.is_short() {
-            return Space::Enough;
+            return if shared.is_view_full() { Space::Low } else { Space::Enough };
         }
         let segments = shared.segments();
         let left = segments.last().map_or((0, 1), |s| (s.header.capacity.saturating_sub(s.end()), s.header.capacity));

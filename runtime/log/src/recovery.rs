@@ -131,7 +131,7 @@ pub(crate) fn recover(
     let open = |name: &String| Ok(Arc::new(Segment::open(fs, place.dir.join(name), OpenMode::Write)?));
     let mut segments = folder.segments.iter().map(open).collect::<Result<Vec<_>, LogError>>()?;
     let over = view.map(|view| Overlay::new(view.clone(), place.options.cache_bytes).map(Box::new)).transpose()?;
-    let Examined { stop, end, state, mark, mut report } = examine(fs, &segments, over)?;
+    let Examined { stop, end, state, mark, newest: _, mut report } = examine(fs, &segments, over)?;
     // From here on the folder is changed.
     for name in &folder.stray {
         let path = place.dir.join(name);
@@ -153,7 +153,16 @@ pub(crate) struct Examined {
     end: WalkEnd,
     state: State,
     mark: Option<Mark>,
+    /// The newest complete checkpoint, used or not.
+    newest: Option<Begun>,
     pub(crate) report: RecoveryReport,
+}
+
+impl Examined {
+    /// Why a view does not fit the log, if so.
+    pub(crate) fn fits(&self, segments: &[Arc<Segment>], view: &Arc<dyn View>) -> Result<(), LogError> {
+        usable_checkpoint(&segments[..=self.stop], self.newest, &self.end, Some(view)).map(|_| ())
+    }
 }
 
 /// Finds out what recovery would go on with, or why it would not.
@@ -174,7 +183,7 @@ pub(crate) fn examine(
     let begin = Begin { fs, found: usable, over, proven: end.proven };
     let state = replay(&segments[..=stop], begin, &mut report)?;
     let mark = usable.map(|found| Mark { covers: found.covers, epoch: segments[found.first.0].header.seal.epoch });
-    Ok(Examined { stop, end, state, mark, report })
+    Ok(Examined { stop, end, state, mark, newest: checkpoints.complete, report })
 }
 
 /// Takes in the footers that are good. What is not is as if it were missing: it is written again.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::checkpoint::Slices;
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) queued_bytes: AtomicUsize,
     /// The view, if there is one.
     pub(crate) view: Option<Arc<dyn View>>,
+    /// The view waits for room on the disk.
+    view_full: AtomicBool,
     /// Why nothing can be written any more.
     failed: OnceLock<LogError>,
     pub(crate) checkpoint: Mutex<Option<Mark>>,
@@ -110,6 +112,7 @@ impl Shared {
             synced_seq: AtomicU64::new(synced_seq),
             queued_bytes: AtomicUsize::new(0),
             view,
+            view_full: AtomicBool::new(false),
             failed: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
             spares,
@@ -136,6 +139,23 @@ impl Shared {
     /// All up to this transaction is synced now.
     pub(crate) fn note_synced(&self, seq: u64) {
         self.synced_seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// Whether the view waits for room on the disk.
+    pub(crate) fn is_view_full(&self) -> bool {
+        self.view_full.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the view waits for room on the disk.
+    pub(crate) fn note_view_full(&self, full: bool) {
+        if self.view_full.swap(full, Ordering::Relaxed) == full {
+            return;
+        }
+        if full {
+            tracing::warn!(folder = %self.dir.display(), "the disk is full for the view: publishers wait until there is room again");
+        } else {
+            tracing::info!(folder = %self.dir.display(), "the disk has room for the view again");
+        }
     }
 
     /// Notes the first failure; everything that waits or comes gets it.

@@ -1,7 +1,7 @@
 //! Looking at a whole log without using it: what is intact, what is not, and what a start would do about it.
 //!
 //! Role: read every byte that means something, also what a start would skip, and go on behind damage, so that a person
-//! learns all of it at once. Nothing is changed but the name of the process in `LOCK`.
+//! learns all of it at once. Nothing of the log is changed but the name of the process in `LOCK`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use crate::error::LogError;
 use crate::folder::{LookedAt, look};
 use crate::fs::{Fs, OpenMode};
 use crate::index::{Builder, Found, encode_footer, footer_name, read_summary};
-use crate::recovery::{RecoveryReport, examine};
+use crate::recovery::{Examined, RecoveryReport, examine};
 use crate::segment::Segment;
+use crate::view;
 use crate::walk::{Pieces, WALK_PIECE, WalkEnd, remains};
 
 /// Something in a file that is not as it was written.
@@ -58,6 +59,18 @@ pub struct SegmentReport {
     pub intact: bool,
 }
 
+/// The view beside the log.
+#[derive(Clone, Debug)]
+pub struct ViewReport {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// The number of the last transaction in it and how many entries it has, all of which were read; none of both when
+    /// there is no view. Or why it cannot be used.
+    pub found: Result<Option<(u64, u64)>, LogError>,
+    /// Whether the log has everything since its beginning, so that a view can be made again.
+    pub log_is_whole: bool,
+}
+
 /// What a look at a whole log found.
 #[derive(Clone, Debug)]
 pub struct Verified {
@@ -67,6 +80,8 @@ pub struct Verified {
     pub problems: Vec<Problem>,
     /// All transactions up to this one are proven to have been safely stored.
     pub proven: u64,
+    /// The view, where there can be one.
+    pub view: Option<ViewReport>,
     /// What a start would find, or why it would be refused.
     pub start: Result<RecoveryReport, LogError>,
 }
@@ -76,7 +91,8 @@ impl Verified {
     /// leaves behind does not count.
     pub fn is_damaged(&self) -> bool {
         let index = self.segments.iter().any(|s| s.index == IndexState::Damaged);
-        self.start.is_err() || index || self.problems.iter().any(|problem| problem.stored)
+        let view = self.view.as_ref().is_some_and(|view| view.found.is_err());
+        self.start.is_err() || index || view || self.problems.iter().any(|problem| problem.stored)
     }
 
     /// Transactions in intact records.
@@ -91,6 +107,8 @@ impl Verified {
 }
 
 /// Looks at the log in `dir`, which no node may be using.
+///
+/// The view is opened as a start opens it, which cuts off what an interruption left in its files.
 pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Verified, LogError> {
     let LookedAt { segments: names, _lock } = look(fs, dir)?;
     let mut look = Look::default();
@@ -107,12 +125,48 @@ pub fn verify(fs: &dyn Fs, dir: &Path) -> Result<Verified, LogError> {
     }
     look.between();
     let segments: Vec<Arc<Segment>> = look.walked.iter().map(|walked| walked.segment.clone()).collect();
-    let start = match unreadable {
-        Some(error) => Err(error),
-        None if segments.is_empty() => Ok(RecoveryReport::default()),
-        None => examine(fs, &segments, None).map(|examined| examined.report),
+    let (start, view) = match unreadable {
+        Some(error) => (Err(error), None),
+        None if segments.is_empty() => (Ok(RecoveryReport::default()), None),
+        None => match examine(fs, &segments, None) {
+            Ok(examined) => {
+                let view = look_at_view(fs, dir, &segments, &examined);
+                let (view, refused) = view.unzip();
+                (refused.flatten().map_or(Ok(examined.report), Err), view)
+            }
+            Err(error) => (Err(error), None),
+        },
     };
-    Ok(look.finish(start))
+    Ok(Verified { view, ..look.finish(start) })
+}
+
+/// Reads the view completely and holds it against the log; also gives why a start would be refused because of it, if so.
+fn look_at_view(
+    fs: &dyn Fs,
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    examined: &Examined,
+) -> Option<(ViewReport, Option<LogError>)> {
+    let (views, dir) = (fs.views()?, dir.join(view::FOLDER));
+    let log_is_whole = segments.first().is_some_and(|first| first.header.first_seq == 1);
+    let report = |found| ViewReport { dir: dir.clone(), found, log_is_whole };
+    if !views.exists(&dir) {
+        let what = "it is missing, and the log no longer has everything".to_owned();
+        let missing = LogError::View { dir: dir.clone(), what };
+        return Some(if log_is_whole {
+            (report(Ok(None)), None)
+        } else {
+            (report(Err(missing.clone())), Some(missing))
+        });
+    }
+    let view = match views.open(&dir) {
+        Ok(view) => view,
+        Err(error) => return Some((report(Err(error.clone())), (!log_is_whole).then_some(error))),
+    };
+    let fits = examined.fits(segments, &view);
+    let read = fits.clone().and_then(|()| view.read_all()).map(|values| Some((view.applied(), values)));
+    view.close();
+    Some((report(read), fits.err()))
 }
 
 /// A segment that was walked along.
@@ -262,6 +316,6 @@ impl Look {
             index,
             intact: !broken.contains(&segment.path),
         };
-        Verified { segments: self.walked.into_iter().map(report).collect(), problems, proven, start }
+        Verified { segments: self.walked.into_iter().map(report).collect(), problems, proven, view: None, start }
     }
 }

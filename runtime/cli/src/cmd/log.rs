@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use busway_log::{IndexState, LogError, Problem, RealFs, RecoveryReport, SegmentReport, Verified};
+use busway_log::{IndexState, LogError, Problem, RealFs, RecoveryReport, SegmentReport, Verified, ViewReport};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -28,10 +28,12 @@ enum LogCommand {
     /// Check every record of a log
     #[command(
         long_about = "Reads the whole log in a data folder and says what is damaged, in which file and at which byte, whether it \
-            had been safely stored, and what a start would do. Changes nothing. Exit code 1 when something that had \
-            been safely stored, or an index, is damaged; writes that a crash interrupted are no damage.\n\n\
+            had been safely stored, what a start would do, and whether the view can be read and fits the log. Changes \
+            nothing of the log; the view is opened as a start opens it. Exit code 1 when something that had been \
+            safely stored, an index or the view is damaged; writes that a crash interrupted are no damage.\n\n\
             With --json: {\"ok\", \"transactions\", \"events\", \"proven\", \"segments\": [{\"file\", \"transactions\", \"events\", \
-            \"bytes\", \"index\", \"intact\"}], \"problems\": [{\"file\", \"at\", \"what\", \"stored\"}], \"start\": {\"opens\", \"error\" or \
+            \"bytes\", \"index\", \"intact\"}], \"problems\": [{\"file\", \"at\", \"what\", \"stored\"}], \"view\": \
+            {\"folder\", \"ok\", \"applied\" and \"entries\" or \"error\", \"log_is_whole\"}, \"start\": {\"opens\", \"error\" or \
             \"checkpoint\", \"replayed\", \"cut\"}}.",
         after_help = "Example: busway log verify ./data --json"
     )]
@@ -97,6 +99,9 @@ fn print(verified: &Verified, output: &mut Output) -> Result<()> {
         };
         output.line(format!("{file}, byte {at}: {}; {meaning}", shown(what)))?;
     }
+    if let Some(view) = &verified.view {
+        output.line(in_view(view))?;
+    }
     output.line(start(verified))?;
     if !verified.is_damaged() {
         note(format!(
@@ -106,6 +111,25 @@ fn print(verified: &Verified, output: &mut Output) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// What the view is, in a sentence.
+fn in_view(view: &ViewReport) -> String {
+    let ViewReport { dir, found, log_is_whole } = view;
+    match found {
+        Ok(Some((applied, entries))) => {
+            format!("view: ok, {} up to transaction {}", counted(*entries, "value"), count(*applied))
+        }
+        Ok(None) => "view: none; a start makes it from the log".to_owned(),
+        Err(error) if *log_is_whole => format!(
+            "{}; the log has everything since its beginning: without {} a start makes it again",
+            shown(&error.to_string()),
+            shown(&dir.display().to_string())
+        ),
+        Err(error) => {
+            format!("{}; the log no longer has everything since its beginning", shown(&error.to_string()))
+        }
+    }
 }
 
 /// What a start would do, in a sentence.
@@ -149,6 +173,15 @@ fn as_json(verified: &Verified) -> Value {
             "cut": report.truncated.as_ref().map(|cut| json!({ "file": cut.file, "at": cut.at, "bytes": cut.bytes })),
         }),
     };
+    let view = verified.view.as_ref().map(|ViewReport { dir, found, log_is_whole }| match found {
+        Ok(found) => json!({
+            "folder": dir, "ok": true, "applied": found.map(|found| found.0), "entries": found.map(|found| found.1),
+            "log_is_whole": log_is_whole,
+        }),
+        Err(error) => {
+            json!({ "folder": dir, "ok": false, "error": LogError::to_string(error), "log_is_whole": log_is_whole })
+        }
+    });
     json!({
         "ok": !verified.is_damaged(),
         "transactions": verified.transactions(),
@@ -156,6 +189,7 @@ fn as_json(verified: &Verified) -> Value {
         "proven": verified.proven,
         "segments": verified.segments.iter().map(segment).collect::<Vec<_>>(),
         "problems": verified.problems.iter().map(problem).collect::<Vec<_>>(),
+        "view": view,
         "start": start,
     })
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{DiskViews, MemViews, RealFs, View, Views};
+use crate::{Change, DiskViews, Each, MemViews, RealFs, Space, View, Views, verify};
 
 fn viewed(durability: Durability, views: &Arc<MemViews>) -> LogOptions {
     LogOptions { views: Some(Arc::clone(views) as Arc<dyn Views>), cache_bytes: 4 * 1024, ..small(durability) }
@@ -246,8 +246,33 @@ fn a_view_that_fails_fails_the_log() {
     assert!(matches!(log.failure(), Some(LogError::View { .. })), "{:?}", log.failure());
 }
 
+#[test]
+fn a_disk_that_is_full_for_the_view_stops_publishers_only_and_is_over_when_there_is_room() {
+    let (fs, views) = (MemFs::new(), Arc::new(MemViews::default()));
+    let (log, mut recovered) = open(&fs, viewed(Durability::Sync, &views));
+    let state = &mut recovered.state;
+    begin(&log, state);
+    views.view.set_full(true);
+    fill(&log, state, 0, 100, Some(3));
+    let full_soon = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        log.space() == Space::Low
+    });
+    assert!(full_soon && log.failure().is_none());
+    fill(&log, state, 100, 100, None);
+    assert_eq!((entries(state).len(), views.view.applied()), (200, 0), "it goes on without the view");
+    views.view.set_full(false);
+    let over_soon = (0..400).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        log.space() == Space::Enough && views.view.applied() == state.next_seq - 1
+    });
+    assert!(over_soon, "{:?}, {}", log.space(), views.view.applied());
+    assert_held(&log, state, "after there was no room");
+    log.close().expect("closes");
+}
+
 fn on_disk(dir: &Path) -> Result<(Log, Recovered), LogError> {
-    let views: Arc<dyn Views> = Arc::new(DiskViews { cache_bytes: 1024 * 1024 });
+    let views: Arc<dyn Views> = Arc::new(DiskViews { cache_bytes: 1024 * 1024, ..DiskViews::default() });
     Log::open(Arc::new(RealFs), dir, LogOptions { views: Some(views), ..small(Durability::Sync) })
 }
 
@@ -326,4 +351,175 @@ fn a_flipped_bit_in_the_view_on_disk_gives_no_garbage() {
         std::fs::remove_dir_all(&bad).expect("removed");
     }
     assert!(refused > 5, "{refused} refused, {harmless} harmless");
+}
+
+/// A view on disk that has its folder copied around some of its changes, as a kill at that moment would leave it.
+#[derive(Debug)]
+struct Watched {
+    inner: Arc<dyn View>,
+    shots: Arc<Shots>,
+}
+
+#[derive(Debug)]
+struct Shots {
+    data: PathBuf,
+    to: PathBuf,
+    /// Taken by whoever submits, so that the log stands still while it is copied.
+    still: Mutex<()>,
+    random: Mutex<SplitMix>,
+    taken: Mutex<Vec<PathBuf>>,
+}
+
+impl Shots {
+    fn maybe(&self) {
+        if !lock(&self.random).next_u64().is_multiple_of(8) {
+            return;
+        }
+        let _still = lock(&self.still);
+        let mut taken = lock(&self.taken);
+        let to = self.to.join(taken.len().to_string());
+        // fjall's own thread may be writing a table: then the copy is not what any one moment looked like.
+        for _ in 0..50 {
+            let sizes = || -> Vec<_> {
+                files(&self.data)
+                    .into_iter()
+                    .map(|path| (std::fs::metadata(&path).map(|m| m.len()).ok(), path))
+                    .collect()
+            };
+            let before = sizes();
+            let copied = std::panic::catch_unwind(|| copy(&self.data, &to));
+            std::thread::sleep(Duration::from_millis(2));
+            if copied.is_ok() && sizes() == before {
+                taken.push(to);
+                return;
+            }
+            std::fs::remove_dir_all(&to).expect("removed");
+        }
+    }
+}
+
+impl View for Watched {
+    fn applied(&self) -> u64 {
+        self.inner.applied()
+    }
+    fn persisted(&self) -> u64 {
+        self.inner.persisted()
+    }
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, LogError> {
+        self.inner.get(key)
+    }
+    fn scan(&self, from: &[u8], until: &[u8], each: &mut Each<'_>) -> Result<(), LogError> {
+        self.inner.scan(from, until, each)
+    }
+    fn apply(&self, changes: Vec<Change>, applied: u64) -> Result<(), LogError> {
+        self.shots.maybe();
+        self.inner.apply(changes, applied)?;
+        self.shots.maybe();
+        Ok(())
+    }
+    fn persist(&self) -> Result<(), LogError> {
+        self.shots.maybe();
+        self.inner.persist()?;
+        self.shots.maybe();
+        Ok(())
+    }
+    fn close(&self) {
+        self.inner.close();
+    }
+    fn bytes(&self) -> u64 {
+        self.inner.bytes()
+    }
+    fn damaged(&self, what: &str) -> LogError {
+        self.inner.damaged(what)
+    }
+}
+
+#[derive(Debug)]
+struct WatchedViews(DiskViews, Arc<Shots>);
+
+impl Views for WatchedViews {
+    fn open(&self, dir: &Path) -> Result<Arc<dyn View>, LogError> {
+        Ok(Arc::new(Watched { inner: self.0.open(dir)?, shots: Arc::clone(&self.1) }))
+    }
+    fn exists(&self, dir: &Path) -> bool {
+        self.0.exists(dir)
+    }
+    fn wipe(&self, dir: &Path) -> Result<(), LogError> {
+        self.0.wipe(dir)
+    }
+}
+
+#[test]
+fn a_node_killed_around_changes_of_the_view_on_disk_has_the_same_state() {
+    let root = tempfile::tempdir().expect("a folder");
+    let tables = DiskViews { cache_bytes: 1024 * 1024, memtable_bytes: 16 * 1024 };
+    let set =
+        |views: Arc<dyn Views>| LogOptions { views: Some(views), cache_bytes: 4 * 1024, ..small(Durability::Sync) };
+    let (mut checked, mut cut) = (0, 0);
+    for seed in 0..4 {
+        let (data, to) = (root.path().join(format!("data-{seed}")), root.path().join(format!("shots-{seed}")));
+        let (random, still) = (Mutex::new(SplitMix(seed)), Mutex::default());
+        let shots = Arc::new(Shots { data: data.clone(), to, still, random, taken: Mutex::default() });
+        let watched = Arc::new(WatchedViews(tables, Arc::clone(&shots)));
+        let (log, recovered) = Log::open(Arc::new(RealFs), &data, set(watched)).expect("opens");
+        let (mut state, mut source) = (recovered.state, Source::new(seed));
+        for number in 0..400 {
+            let still = lock(&shots.still);
+            let txn = source.next();
+            state.load(&txn).expect("read");
+            state.apply(&txn);
+            commit(&log, txn).expect("commits");
+            if number % 20 == 19 {
+                log.release_before(state.needed_from()).expect("releases");
+                log.settle_upkeep();
+                // Long enough for what was collected to be written.
+                drop(still);
+                std::thread::sleep(Duration::from_millis(80));
+            }
+        }
+        log.close().expect("closes");
+        drop(log);
+        for shot in std::mem::take(&mut *lock(&shots.taken)) {
+            let what = shot.display().to_string();
+            let opened = Log::open(Arc::new(RealFs), &shot, set(Arc::new(tables)));
+            let (log, recovered) = opened.unwrap_or_else(|error| panic!("{what}: {error}"));
+            let kept = recovered.state.next_seq - 1;
+            cut += u64::from(log.view().expect("a view").applied() < kept);
+            assert_same(&recovered.state, &state_after(&source.txns[..kept as usize]), &what);
+            assert_held(&log, &recovered.state, &what);
+            log.close().expect("closes");
+            checked += 1;
+            std::fs::remove_dir_all(&shot).expect("removed");
+        }
+    }
+    assert!(checked > 10 && cut > 5, "{checked} stops, {cut} with a view behind its log");
+}
+
+#[test]
+fn verify_says_what_the_view_is_and_whether_it_can_be_made_again() {
+    let root = tempfile::tempdir().expect("a folder");
+    let data = root.path().join("data");
+    let (log, mut recovered) = on_disk(&data).expect("opens");
+    begin(&log, &mut recovered.state);
+    fill(&log, &mut recovered.state, 0, 100, Some(3));
+    log.close().expect("closes");
+    drop(log);
+    let look = || verify(&RealFs, &data).expect("verifies");
+    let found = look();
+    let view = found.view.as_ref().expect("a view");
+    assert!(!found.is_damaged() && view.log_is_whole, "{found:?}");
+    let (applied, values) = view.found.clone().expect("it can be read").expect("it is there");
+    assert_eq!(applied, 101);
+    assert!(values >= 101, "a hundred keys and a held event: {values}");
+    for file in files(&data.join("view")) {
+        std::fs::write(&file, b"not what it was").expect("written");
+    }
+    let found = look();
+    let view = found.view.as_ref().expect("a view");
+    let refused = view.found.as_ref().expect_err("it cannot be used").to_string();
+    assert!(refused.contains(&data.join("view").display().to_string()) && refused.contains("remove that folder"));
+    assert!(found.is_damaged() && found.start.is_ok(), "a start makes it again");
+    let (log, recovered) = on_disk(&data).expect("opens");
+    assert_eq!(entries(&recovered.state).len(), 100);
+    log.close().expect("closes");
 }

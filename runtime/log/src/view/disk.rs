@@ -7,6 +7,7 @@
 //! It does its own file access, in a folder that only the holder of the data folder's lock opens.
 
 use std::fmt;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,8 +25,8 @@ use crate::lock;
 /// fjall's smallest bound on its journals.
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Bytes that fjall collects in memory before it writes a table.
-const MEMTABLE_BYTES: u64 = 16 * 1024 * 1024;
+/// What must be free for a disk to have room: some memtables.
+const ROOM_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Threads that write and merge tables.
 const WORKERS: usize = 1;
@@ -35,17 +36,23 @@ const WORKERS: usize = 1;
 pub struct DiskViews {
     /// Bytes of blocks kept in memory.
     pub cache_bytes: u64,
+    /// Bytes that are collected in memory before a table is written.
+    pub memtable_bytes: u64,
 }
 
 impl Default for DiskViews {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024 }
+        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 16 * 1024 * 1024 }
     }
 }
 
 impl Views for DiskViews {
     fn open(&self, dir: &Path) -> Result<Arc<dyn View>, LogError> {
-        Ok(Arc::new(DiskView::open(dir, self.cache_bytes)?))
+        Ok(Arc::new(DiskView::open(dir, *self)?))
+    }
+
+    fn exists(&self, dir: &Path) -> bool {
+        dir.exists()
     }
 
     fn wipe(&self, dir: &Path) -> Result<(), LogError> {
@@ -58,6 +65,7 @@ impl Views for DiskViews {
 
 struct DiskView {
     dir: PathBuf,
+    set: DiskViews,
     /// None once it is closed.
     opened: RwLock<Option<Opened>>,
     applied: AtomicU64,
@@ -99,34 +107,68 @@ fn failed(dir: &Path, error: fjall::Error) -> LogError {
     }
 }
 
+fn open(dir: &Path, set: DiskViews) -> Result<Opened, LogError> {
+    guarded(dir, || {
+        let database = Database::builder(dir)
+            .cache_size(set.cache_bytes)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(WORKERS)
+            .max_cached_files(Some(200))
+            .open()?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(set.memtable_bytes);
+        let entries = database.keyspace("view", options)?;
+        Ok(Opened { database, entries })
+    })
+}
+
+/// Whether there is room for what fjall may have to write at once.
+fn find_room(dir: &Path) -> Result<(), LogError> {
+    let path = dir.with_extension("probe");
+    let write = || -> std::io::Result<()> {
+        let mut file = std::fs::File::create(&path)?;
+        let zeros = vec![0; 1024 * 1024];
+        for _ in 0..ROOM_BYTES / zeros.len() as u64 {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()
+    };
+    let written = write().map_err(|error| LogError::io("looking for room with", &path, error));
+    let removed = std::fs::remove_file(&path).map_err(|error| LogError::io("removing", &path, error));
+    written.and(removed)
+}
+
 impl DiskView {
-    fn open(dir: &Path, cache_bytes: u64) -> Result<Self, LogError> {
-        let opened = guarded(dir, || {
-            let database = Database::builder(dir)
-                .cache_size(cache_bytes)
-                .max_journaling_size(JOURNAL_BYTES)
-                .worker_threads(WORKERS)
-                .max_cached_files(Some(200))
-                .open()?;
-            let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-            let entries = database.keyspace("view", options)?;
-            Ok(Opened { database, entries })
-        })?;
+    fn open(dir: &Path, set: DiskViews) -> Result<Self, LogError> {
+        let opened = open(dir, set)?;
         let view = Self {
             dir: dir.to_owned(),
+            set,
             opened: RwLock::new(Some(opened)),
             applied: AtomicU64::new(0),
             persisted: AtomicU64::new(0),
             compacting: Mutex::default(),
         };
-        if let Some(value) = view.get(APPLIED)? {
-            let number = (&*value).try_into().map_err(|_| view.damaged("its number of the last transaction"))?;
-            let number = u64::from_le_bytes(number);
-            view.applied.store(number, Ordering::Release);
-            // Opening syncs the journal.
-            view.persisted.store(number, Ordering::Release);
-        }
+        let number = view.stored()?;
+        view.applied.store(number, Ordering::Release);
+        // Opening syncs the journal.
+        view.persisted.store(number, Ordering::Release);
         Ok(view)
+    }
+
+    /// The number of the last transaction that is in it.
+    fn stored(&self) -> Result<u64, LogError> {
+        let Some(value) = self.get(APPLIED)? else { return Ok(0) };
+        let number =
+            (&*value).try_into().map_err(|_| self.damaged("its number of the last transaction is too short"))?;
+        Ok(u64::from_le_bytes(number))
+    }
+
+    /// What an error of a write means: after a full disk fjall only says that it takes nothing more.
+    fn refused<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
+        match result {
+            Err(error @ LogError::View { .. }) => find_room(&self.dir).and(Err(error)),
+            other => other,
+        }
     }
 
     fn opened(&self) -> Result<Opened, LogError> {
@@ -168,7 +210,7 @@ impl View for DiskView {
     fn apply(&self, changes: Vec<Change>, applied: u64) -> Result<(), LogError> {
         let applied = applied.max(self.applied());
         let Opened { database, entries } = self.opened()?;
-        guarded(&self.dir, || {
+        let done = guarded(&self.dir, || {
             let mut batch = database.batch().durability(Some(PersistMode::Buffer));
             for (key, value) in changes {
                 match value {
@@ -178,15 +220,40 @@ impl View for DiskView {
             }
             batch.insert(&entries, APPLIED, applied.to_le_bytes());
             batch.commit()
-        })?;
+        });
+        self.refused(done)?;
         self.applied.store(applied, Ordering::Release);
+        Ok(())
+    }
+
+    fn revive(&self) -> Result<(), LogError> {
+        find_room(&self.dir)?;
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.take().is_none() {
+            return Err(LogError::Closed);
+        }
+        // Nobody reads now; but a compaction may be about to notice that there was no room.
+        for _ in 0..100 {
+            if !self.is_compacting() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let again = open(&self.dir, self.set);
+        *opened = Some(again.map_err(|error| self.damaged(&format!("after the disk was full: {error}")))?);
+        drop(opened);
+        let (stored, applied) = (self.stored()?, self.applied());
+        if stored < applied {
+            return Err(self.damaged(&format!("after the disk was full it ends with {stored} and not {applied}")));
+        }
+        self.applied.store(stored, Ordering::Release);
         Ok(())
     }
 
     fn persist(&self) -> Result<(), LogError> {
         let applied = self.applied();
         let Opened { database, .. } = self.opened()?;
-        guarded(&self.dir, || database.persist(PersistMode::SyncAll))?;
+        self.refused(guarded(&self.dir, || database.persist(PersistMode::SyncAll)))?;
         self.persisted.store(applied, Ordering::Release);
         Ok(())
     }

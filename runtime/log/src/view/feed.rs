@@ -30,6 +30,9 @@ const FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// How often the view is persisted when that is all that keeps segments of the log from being given back.
 const PERSIST_EVERY: Duration = Duration::from_secs(1);
 
+/// How often a full disk is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// With a durability that does not sync by itself: bytes of transactions that may wait for a sync.
 const UNSYNCED_BYTES: usize = 16 * 1024 * 1024;
 
@@ -39,7 +42,16 @@ const COPY_EVENTS: usize = 1_024;
 
 /// Follows the committer until it ends.
 pub(crate) fn run(state: State, feed: &Receiver<Feed>, shared: &Arc<Shared>) {
-    let mut feeder = Feeder { state, shared, waiting: VecDeque::new(), waiting_bytes: 0, fed: 0, persisted_ns: 0 };
+    let mut feeder = Feeder {
+        state,
+        shared,
+        waiting: VecDeque::new(),
+        waiting_bytes: 0,
+        fed: 0,
+        persisted_ns: 0,
+        asked: false,
+        tried_ns: 0,
+    };
     if let Err(error) = feeder.run(feed) {
         shared.fail(&error);
     }
@@ -55,42 +67,95 @@ struct Feeder<'a> {
     fed: u64,
     /// When the view was persisted last.
     persisted_ns: u64,
+    /// A checkpoint is to be made.
+    asked: bool,
+    /// When there was no room.
+    tried_ns: u64,
 }
 
 impl Feeder<'_> {
     fn run(&mut self, feed: &Receiver<Feed>) -> Result<(), LogError> {
         loop {
-            let viewed = self.state.over.is_some();
-            let unfinished = !self.waiting.is_empty() || self.state.waiting_bytes() > 0 || self.is_pinning();
-            let next = if viewed && unfinished {
-                feed.recv_timeout(FLUSH_AFTER)
-            } else {
-                feed.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            };
-            match next {
-                Ok(Feed::Written(txns)) if !viewed => txns.iter().for_each(|txn| self.state.apply(txn)),
+            let next = self.wait(feed);
+            let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+            let was_flushed = match next {
                 Ok(Feed::Written(txns)) => {
-                    self.fed = txns.last().map_or(self.fed, |txn| txn.seq);
-                    self.waiting_bytes += txns.iter().map(Txn::cost).sum::<usize>();
-                    self.waiting.extend(txns);
-                    if self.waiting_bytes > UNSYNCED_BYTES {
-                        self.make_safe()?;
-                    }
-                    self.advance()?;
-                    self.unpin()?;
+                    self.take(txns);
+                    false
                 }
-                Ok(Feed::Checkpoint) => self.checkpoint()?,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.advance()?;
-                    self.flush()?;
-                    self.unpin()?;
+                Ok(Feed::Checkpoint) => {
+                    self.asked = true;
+                    false
                 }
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.advance()?;
-                    return self.flush();
+                Err(_) => true,
+            };
+            match self.go_on(was_flushed) {
+                Ok(()) => {}
+                // The log has everything; it goes on here when there is room.
+                Err(LogError::Full { .. }) => {
+                    self.shared.note_view_full(true);
+                    self.tried_ns = self.now();
                 }
+                Err(error) => return Err(error),
+            }
+            if ended {
+                return Ok(());
             }
         }
+    }
+
+    fn now(&self) -> u64 {
+        self.shared.options.clock.monotonic_ns()
+    }
+
+    /// The next thing to do; a timeout when what was collected is to be written.
+    fn wait(&self, feed: &Receiver<Feed>) -> Result<Feed, RecvTimeoutError> {
+        let unfinished = !self.waiting.is_empty() || self.asked || self.state.waiting_bytes() > 0 || self.is_pinning();
+        if self.state.over.is_some() && unfinished {
+            feed.recv_timeout(FLUSH_AFTER)
+        } else {
+            feed.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
+    }
+
+    fn take(&mut self, txns: Vec<Txn>) {
+        if self.state.over.is_none() {
+            for txn in &txns {
+                self.state.apply(txn);
+            }
+            return;
+        }
+        self.fed = txns.last().map_or(self.fed, |txn| txn.seq);
+        self.waiting_bytes += txns.iter().map(Txn::cost).sum::<usize>();
+        self.waiting.extend(txns);
+    }
+
+    /// Does what can be done. Whatever fails for want of room is done again from where it failed.
+    fn go_on(&mut self, flush: bool) -> Result<(), LogError> {
+        if self.shared.is_view_full() {
+            if Duration::from_nanos(self.now().saturating_sub(self.tried_ns)) < AGAIN {
+                return Ok(());
+            }
+            if let Some(over) = &self.state.over {
+                over.view().revive()?;
+            }
+        }
+        if self.state.over.is_some() {
+            if self.waiting_bytes > UNSYNCED_BYTES {
+                self.make_safe()?;
+            }
+            self.advance()?;
+            if flush {
+                self.flush()?;
+            }
+            self.unpin()?;
+        }
+        if self.asked {
+            self.checkpoint()?;
+            self.asked = false;
+        }
+        self.shared.note_view_full(false);
+        Ok(())
     }
 
     /// Syncs the log where its durability does not.
@@ -132,7 +197,7 @@ impl Feeder<'_> {
     /// Persists the view when only that keeps segments, now and then: what is held must not need the next checkpoint,
     /// which may never come when publishers wait for room.
     fn unpin(&mut self) -> Result<(), LogError> {
-        let now = self.shared.options.clock.monotonic_ns();
+        let now = self.now();
         let due = Duration::from_nanos(now.saturating_sub(self.persisted_ns)) >= PERSIST_EVERY;
         if let (true, true, Some(over)) = (due, self.is_pinning(), &self.state.over) {
             over.view().persist()?;

@@ -25,6 +25,8 @@ pub struct MemView {
     safe: Mutex<Content>,
     /// Nothing can be done any more, as on a broken disk.
     broken: Mutex<bool>,
+    /// Nothing can be added, as on a full disk.
+    full: Mutex<bool>,
 }
 
 impl MemView {
@@ -38,6 +40,11 @@ impl MemView {
         *lock(&self.broken) = broken;
     }
 
+    /// From now on nothing can be added, or can be again.
+    pub fn set_full(&self, full: bool) {
+        *lock(&self.full) = full;
+    }
+
     /// How many entries there are.
     pub fn len(&self) -> usize {
         lock(&self.now).map.len()
@@ -46,6 +53,11 @@ impl MemView {
     /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    fn room(&self) -> Result<(), LogError> {
+        let full = LogError::Full { action: "writing", path: PathBuf::from("memory") };
+        if *lock(&self.full) { Err(full) } else { Ok(()) }
     }
 
     fn check(&self) -> Result<(), LogError> {
@@ -83,6 +95,7 @@ impl View for MemView {
 
     fn apply(&self, changes: Vec<Change>, applied: u64) -> Result<(), LogError> {
         self.check()?;
+        self.room()?;
         let mut now = lock(&self.now);
         for (key, value) in changes {
             match value {
@@ -94,8 +107,13 @@ impl View for MemView {
         Ok(())
     }
 
+    fn revive(&self) -> Result<(), LogError> {
+        self.room()
+    }
+
     fn persist(&self) -> Result<(), LogError> {
         self.check()?;
+        self.room()?;
         let now = lock(&self.now).clone();
         *lock(&self.safe) = now;
         Ok(())
@@ -121,6 +139,10 @@ impl Views for MemViews {
     fn open(&self, _: &Path) -> Result<Arc<dyn View>, LogError> {
         self.view.check()?;
         Ok(Arc::clone(&self.view) as Arc<dyn View>)
+    }
+
+    fn exists(&self, _: &Path) -> bool {
+        true
     }
 
     fn wipe(&self, _: &Path) -> Result<(), LogError> {

@@ -69,6 +69,10 @@ pub trait View: fmt::Debug + Send + Sync {
     fn scan(&self, from: &[u8], until: &[u8], each: &mut Each<'_>) -> Result<(), LogError>;
     /// Makes changes, all or none, after which all up to the transaction `applied` is in it.
     fn apply(&self, changes: Vec<Change>, applied: u64) -> Result<(), LogError>;
+    /// Makes it usable again after a full disk ended it, if there is room. Nothing applied is lost.
+    fn revive(&self) -> Result<(), LogError> {
+        Ok(())
+    }
     /// Makes everything applied survive a power cut.
     fn persist(&self) -> Result<(), LogError>;
     /// Begins to give back the space of entries that are no more, if that is not going on. It takes as long as reading and
@@ -90,6 +94,8 @@ pub trait View: fmt::Debug + Send + Sync {
 pub trait Views: fmt::Debug + Send + Sync {
     /// Opens the view in a folder, which may be missing.
     fn open(&self, dir: &Path) -> Result<Arc<dyn View>, LogError>;
+    /// Whether there is one.
+    fn exists(&self, dir: &Path) -> bool;
     /// Removes what is there, so that an empty view is opened next.
     fn wipe(&self, dir: &Path) -> Result<(), LogError>;
 }
@@ -137,6 +143,27 @@ pub(crate) fn open(fs: &dyn Fs, place: &LogPlace<'_>, folder: &Folder) -> Result
     tracing::warn!(%error, "the view is made again from the log, which still has everything");
     views.wipe(&dir)?;
     Ok(Some(views.open(&dir)?))
+}
+
+impl dyn View {
+    /// Reads everything; gives the number of entries.
+    pub(crate) fn read_all(&self) -> Result<u64, LogError> {
+        let mut count = 0;
+        self.scan(b"A", b"Z", &mut |key, value| {
+            count += 1;
+            match key.first() {
+                Some(b'K') => take_kv_value(self, &value).map(|_| true),
+                Some(b'H') => take_event_value(self, &value).map(|_| true),
+                Some(b'T') => {
+                    take_timer_key(self, key)?;
+                    take_event_value(self, &value).map(|_| true)
+                }
+                Some(b'B' | b'M') => Ok(true),
+                _ => Err(self.damaged("it has an entry of an unknown kind")),
+            }
+        })?;
+        Ok(count)
+    }
 }
 
 /// The key of an entry of key-value.
