@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::example::value;
+use super::example;
 use super::names::Names;
-use super::{Document, Entry, example};
+use super::{Document, Entry};
 use crate::model::{Contract, Kind};
 use crate::types::{Docs, Type};
 
@@ -62,16 +62,16 @@ fn function(text: &mut String, entry: &Entry<'_>, types: &mut Types) {
             types.of(&param.ty);
         }
     }
-    code(text, &example(function));
+    code(text, &example::text(function));
     if let (Kind::Request, Some(result)) = (function.kind(), &function.result) {
         types.of(result);
         add(text, format_args!("\nThe answer is {}:\n", cell(result)));
-        code(text, &value(result));
+        code(text, &example::value_text(result));
     }
 }
 
-fn code(text: &mut String, json: &serde_json::Value) {
-    add(text, format_args!("\n```json\n{json:#}\n```\n"));
+fn code(text: &mut String, json: &str) {
+    add(text, format_args!("\n```json\n{json}\n```\n"));
 }
 
 /// A type in a cell of a table.

@@ -321,6 +321,7 @@ fn markdown_has_tables_and_examples() {
         "- Topic: `shop.orders.v1.order-events.placed`\n",
         "- Events with the same `key` are handled in order\n",
         "- Produced by `checkout`\n",
+        "```json\n{\n  \"key\": \"text\",\n  \"event\": {\n    \"id\": 1,\n    \"lines\": [\n",
         "| `event` | `order` |\n",
         "### quote (request)\n",
         "#### line (record)\n\nA line | of an order.\n\n| field | type | |\n|---|---|---|\n| `sku` | `string` | Stock keeping unit. |\n",
