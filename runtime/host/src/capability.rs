@@ -9,6 +9,8 @@ use std::fmt::Debug;
 use busway_types::{Draft, Event, EventId, KvRead, KvVersion, KvWrite, ServiceName};
 use bytes::Bytes;
 
+use crate::typed::{Answering, Request, RequestError};
+
 /// The bus as a lane sees it.
 pub trait Bus: Send + Sync {
     /// Checks a service's grants and the limits and makes an event of a draft; nothing is published yet. `id` is the id
@@ -18,6 +20,9 @@ pub trait Bus: Send + Sync {
     /// Publishes outside of a delivery, in order and all or none, and returns when the events are durable. May wait, for
     /// a bounded time.
     fn publish_blocking(&self, service: &ServiceName, drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal>;
+
+    /// Asks whoever answers the request. Does not wait; dropping the answer gives the request up.
+    fn request(&self, service: &ServiceName, request: Request) -> Answering;
 
     /// A committed key-value entry of the service and its version (0 when absent). Waits for the disk at most.
     fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal>;
@@ -63,6 +68,10 @@ impl Bus for NoBus {
 
     fn publish_blocking(&self, _: &ServiceName, _: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
         Err(Refusal::Denied("nothing can be published here".into()))
+    }
+
+    fn request(&self, _: &ServiceName, request: Request) -> Answering {
+        Box::pin(std::future::ready(Err(RequestError::NoHandler(request.topic))))
     }
 
     fn kv_get(&self, _: &ServiceName, _: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {

@@ -40,4 +40,7 @@ pub use lane::{Binding, Handles, Lane, LaneSettings, LaneSink, LaneStats, NotTak
 pub use linked::{LinkError, Linked};
 pub use settings::{FileGrant, Grants, Instancing, ServiceSettings};
 pub use task::{GuestError, TaskEnd, TaskHandle, TaskSettings};
-pub use typed::{MAX_VALUES, Mismatch, Unknown, check, check_with_key};
+pub use typed::{
+    Answer, Answered, Answering, Ask, MAX_VALUES, Mismatch, NotAsked, Request, RequestError, Unknown, check,
+    check_with_key,
+};

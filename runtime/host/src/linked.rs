@@ -172,6 +172,11 @@ impl Linked {
         self.0.handled.iter().map(sorted).collect()
     }
 
+    /// The topics of the requests of each contract that it handles, in the order of [`Inspection::handled`].
+    pub fn request_topics(&self) -> Vec<Vec<Topic>> {
+        self.0.handled.iter().map(|handled| handled.request_topics().cloned().collect()).collect()
+    }
+
     /// What the service is set to.
     pub fn settings(&self) -> &ServiceSettings {
         &self.0.service.settings

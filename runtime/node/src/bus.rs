@@ -5,24 +5,27 @@
 use std::sync::Arc;
 
 use busway_engine::{Engine, EngineError, KvSelect};
-use busway_host::{Bus, Refusal};
+use busway_host::{Answering, Bus, Refusal, Request, RequestError};
 use busway_types::{
     Clock, Draft, Entropy, Event, EventId, KvRead, KvVersion, KvWrite, Limits, ServiceName, SplitMix, Topic,
 };
 use bytes::Bytes;
 use std::sync::{Mutex, PoisonError};
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 
 use crate::contracts::Contracts;
 use crate::manifest::ServiceConfig;
 use crate::metrics::Metrics;
 use crate::publisher::{PublishError, Publisher};
+use crate::requests::Requests;
 
 /// What one service reaches of the bus.
 pub(crate) struct ServiceBus {
     pub(crate) config: ServiceConfig,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) contracts: Arc<Contracts>,
+    pub(crate) requests: Arc<Requests>,
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
@@ -30,6 +33,24 @@ pub(crate) struct ServiceBus {
     pub(crate) metrics: Arc<Metrics>,
     /// Where blocking calls of tasks wait for answers; lane threads are not tokio's.
     pub(crate) runtime: Handle,
+}
+
+/// A request in progress; whoever gives it up ends it.
+struct AbortOnDrop(JoinHandle<Result<Bytes, RequestError>>);
+
+impl AbortOnDrop {
+    async fn answer(mut self) -> Result<Bytes, RequestError> {
+        match (&mut self.0).await {
+            Ok(answer) => answer,
+            Err(_) => Err(RequestError::Overloaded("the node stops".into())),
+        }
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl ServiceBus {
@@ -70,6 +91,13 @@ impl Bus for ServiceBus {
         })?;
         self.metrics.published(receipts.len() as u64);
         Ok(receipts.into_iter().map(|receipt| receipt.id).collect())
+    }
+
+    fn request(&self, _service: &ServiceName, request: Request) -> Answering {
+        // On the node's runtime: the caller's thread is no place for timers.
+        let requests = Arc::clone(&self.requests);
+        let asked = AbortOnDrop(self.runtime.spawn(async move { requests.ask(request).await }));
+        Box::pin(async move { asked.answer().await })
     }
 
     fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {

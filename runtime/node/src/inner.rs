@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::contracts::Contracts;
 use crate::driver;
 use crate::publisher::Publisher;
+use crate::requests::Requests;
 use crate::services::Catalog;
 
 /// How far a node is on its way to the end.
@@ -32,6 +33,7 @@ pub(crate) struct Inner {
     pub(crate) driver: Arc<driver::Shared>,
     pub(crate) publisher: Arc<Publisher>,
     pub(crate) contracts: Arc<Contracts>,
+    pub(crate) requests: Arc<Requests>,
     pub(crate) host: Host,
     pub(crate) services: Catalog,
     pub(crate) durability: String,

@@ -21,6 +21,7 @@ pub mod manifest;
 mod metrics;
 mod node;
 mod publisher;
+mod requests;
 mod services;
 mod task_set;
 

@@ -20,6 +20,7 @@ use crate::error::NodeError;
 use crate::inner::{Inner, Stop};
 use crate::manifest::{App, Durability, EngineUrl};
 use crate::publisher::Publisher;
+use crate::requests::Requests;
 use crate::services::{Catalog, Preparer, Supervisor};
 use crate::task_set::TaskSet;
 
@@ -103,6 +104,8 @@ impl Node {
         let publisher =
             Publisher::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed, Arc::clone(&contracts), gate);
         let publisher = Arc::new(publisher);
+        let requests = Requests::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed.rotate_left(32));
+        let requests = Arc::new(requests);
         engine.start(Arc::clone(&shared) as Arc<dyn busway_engine::Sink>)?;
         let replayable = engine.capabilities().replay;
         let machine = Machine::new(MachineOptions { limits: limits.clone(), seed: seed ^ 1, replayable });
@@ -127,6 +130,7 @@ impl Node {
             driver: shared,
             publisher,
             contracts,
+            requests,
             host,
             services: Catalog::default(),
             durability,

@@ -13,6 +13,7 @@
 //! instance that trapped or timed out is never used again; no lock of the lane is held while a guest runs or while the
 //! sink is called.
 
+mod ask;
 mod borrowed;
 mod chunk;
 mod sink;
@@ -31,6 +32,7 @@ pub use sink::{Binding, Handles, LaneSettings, LaneSink, LaneStats, NotTaken};
 use crate::epoch::Housekeeping;
 use crate::linked::{Instance, Linked, LinkedInner};
 use crate::task::GuestError;
+use crate::typed::{Answer, Ask};
 
 /// How long an instance is kept that nobody uses.
 const INSTANCE_IDLE: Duration = Duration::from_secs(30);
@@ -54,6 +56,10 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct State {
     queue: VecDeque<Chunk>,
+    /// Requests that wait for a thread. They take turns with chunks.
+    asks: VecDeque<(Ask, Answer)>,
+    /// Whether the last thing that a thread took was a request.
+    asked_last: bool,
     /// Threads that run a chunk, or are about to look for one.
     workers: usize,
     idle: Vec<Idle>,
@@ -61,7 +67,28 @@ struct State {
     stats: LaneStats,
 }
 
+/// What a thread works on next.
+enum Job {
+    Chunk(Chunk),
+    Ask(Ask, Answer),
+}
+
 impl State {
+    /// The next thing to do; requests and chunks take turns while there are both.
+    fn next(&mut self) -> Option<Job> {
+        let ask_first = !self.asked_last || self.queue.is_empty();
+        let ask = if ask_first { self.asks.pop_front() } else { None };
+        self.asked_last = ask.is_some();
+        match ask {
+            Some((ask, answer)) => Some(Job::Ask(ask, answer)),
+            None => self.queue.pop_front().map(Job::Chunk),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.asks.is_empty()
+    }
+
     fn gone(&mut self, instances: usize) {
         self.stats.instances = self.stats.instances.saturating_sub(instances);
     }
@@ -154,7 +181,12 @@ impl Lane {
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Relaxed);
         self.close();
-        let waiting = std::mem::take(&mut self.0.lock().queue);
+        let (waiting, asks) = {
+            let mut state = self.0.lock();
+            (std::mem::take(&mut state.queue), std::mem::take(&mut state.asks))
+        };
+        // Whoever asked learns that there is no answer when its request is dropped.
+        drop(asks);
         for chunk in waiting {
             self.0.sink.lost(chunk.sub, chunk.id);
         }
@@ -163,13 +195,13 @@ impl Lane {
     /// Whether nothing runs and nothing waits.
     pub fn is_drained(&self) -> bool {
         let state = self.0.lock();
-        state.workers == 0 && state.queue.is_empty()
+        state.workers == 0 && state.is_empty()
     }
 
     /// Waits until nothing runs and nothing waits, at most this long. Blocks the thread.
     pub fn wait_drained(&self, at_most: Duration) -> bool {
         let state = self.0.lock();
-        let busy = |state: &mut State| state.workers > 0 || !state.queue.is_empty();
+        let busy = |state: &mut State| state.workers > 0 || !state.is_empty();
         let waited = self.0.drained.wait_timeout_while(state, at_most, busy);
         !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -214,16 +246,23 @@ impl Shared {
     /// Works the queue off on a thread of the host.
     fn work(&self) {
         loop {
-            let (chunk, idle) = {
+            let (job, idle) = {
                 let mut state = self.lock();
-                let Some(chunk) = state.queue.pop_front() else {
+                let Some(job) = state.next() else {
                     state.workers -= 1;
                     if state.workers == 0 {
                         self.drained.notify_all();
                     }
                     return;
                 };
-                (chunk, state.idle.pop())
+                (job, state.idle.pop())
+            };
+            let chunk = match job {
+                Job::Chunk(chunk) => chunk,
+                Job::Ask(ask, answer) => {
+                    self.answer(idle.map(|idle| idle.instance), ask, answer);
+                    continue;
+                }
             };
             let chunk = Arc::new(chunk);
             let reported = Arc::new(AtomicUsize::new(0));
@@ -259,7 +298,12 @@ impl Shared {
         let stranded = {
             let mut state = self.lock();
             state.workers -= 1;
-            if state.workers == 0 { std::mem::take(&mut state.queue) } else { VecDeque::new() }
+            if state.workers == 0 {
+                state.asks.clear();
+                std::mem::take(&mut state.queue)
+            } else {
+                VecDeque::new()
+            }
         };
         let reason = format!("no thread can be started: {error}; look at the limits of this user (`ulimit -u`)");
         if !stranded.is_empty() {

@@ -14,6 +14,7 @@ use super::limiter::{MemoryLimiter, mib};
 use super::{GuestState, Mode};
 use crate::capability::Refusal;
 use crate::lane::LaneSink;
+use crate::typed::{Answering, Request};
 
 /// A chunk that runs longer than this is reported in parts.
 pub(crate) const REPORT_AFTER: Duration = Duration::from_millis(5);
@@ -155,6 +156,9 @@ impl GuestState {
         self.meter.begin(now_ns, Some(self.service.settings.timeout));
         self.mode = Mode::Delivery;
         self.next = None;
+        if !self.chain.is_empty() {
+            self.chain = Arc::default();
+        }
         self.delivery.place = Some(place);
         self.delivery.attempt = attempt;
         self.delivery.published_bytes = 0;
@@ -182,6 +186,25 @@ impl GuestState {
     pub(crate) fn void_delivery(&mut self) {
         self.mode = Mode::Idle;
         self.delivery.void();
+    }
+
+    /// Asks for the guest; the answer is to be waited for.
+    pub(crate) fn request(&mut self, draft: Draft) -> Result<Answering, Refusal> {
+        let service = &self.service;
+        let source = Origin { source: Some(service.settings.name.clone()), ..Origin::default() };
+        let causality = match (self.mode, in_hand(self.chunk.as_ref(), &self.delivery)) {
+            (Mode::Idle, _) => {
+                return Err(Refusal::Denied("asking is possible while handling an event and in tasks".into()));
+            }
+            (Mode::Delivery, Some(input)) => causality(input, service),
+            (Mode::Delivery | Mode::Task, _) => source.into(),
+        };
+        let mut chain = self.chain.to_vec();
+        chain.push(service.settings.name.clone());
+        let within = self.meter.remaining().unwrap_or(service.settings.timeout);
+        let Draft { topic, key, data, .. } = draft;
+        let request = Request { topic, key, data, causality, within, chain: chain.into() };
+        Ok(service.bus.request(&service.settings.name, request))
     }
 
     /// Publishes for the guest, as the mode asks for.

@@ -18,7 +18,7 @@ mod wasi;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use busway_types::{Clock, Limits};
+use busway_types::{Clock, Limits, ServiceName};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -66,6 +66,8 @@ pub(crate) struct GuestState {
     delivery: Delivering,
     /// What the guest said about the next typed event that it publishes.
     pub(crate) next: Option<Next>,
+    /// The services that wait for what this instance does now, the first one first; empty when it handles an event.
+    pub(crate) chain: Arc<[ServiceName]>,
     /// The chunk in progress; none outside of lanes.
     pub(crate) chunk: Option<ChunkContext>,
     /// The arguments of a task, the program's name first.
@@ -90,6 +92,7 @@ impl GuestState {
             mode: Mode::Idle,
             delivery: Delivering::default(),
             next: None,
+            chain: Arc::default(),
             chunk: None,
             args: task.unwrap_or_default(),
             table,

@@ -72,9 +72,9 @@ fn integer(val: &Val) -> Option<u64> {
 
 /// The error that tells a producer why it was refused; none when its type has no room for it, and then the call traps.
 pub(super) fn refused(function: &Function, refusal: &Refusal) -> Option<Val> {
-    let error = match function.error() {
-        None if function.result.is_some() => None,
-        None => return None,
+    let Some(Type::Result(_, ty)) = &function.result else { return None };
+    let error = match ty {
+        None => None,
         Some(ty) => Some(Box::new(error(ty, refusal)?)),
     };
     Some(Val::Result(Err(error)))

@@ -10,6 +10,7 @@ use wasmtime::component::{Component, ComponentExportIndex, Func, Instance, Val};
 
 use super::failure::outcome;
 use super::read::read_into;
+use super::write::write;
 use crate::invoke::{cut, drive};
 use crate::state::GuestState;
 
@@ -59,6 +60,12 @@ impl Handled {
             .map(|(topic, _)| topic)
     }
 
+    /// Topics of the requests among its functions.
+    pub(crate) fn request_topics(&self) -> impl Iterator<Item = &Topic> {
+        let is_request = |place: usize| self.functions[place].function.kind() == Kind::Request;
+        self.by_topic.iter().filter(move |(_, place)| is_request(**place)).map(|(topic, _)| topic)
+    }
+
     /// Gives an event to the guest, as the function of its topic.
     pub(crate) fn call(
         &self,
@@ -68,9 +75,44 @@ impl Handled {
         waits: bool,
         event: &Event,
     ) -> wasmtime::Result<Outcome> {
+        Ok(match self.invoke(exports, store, warm, waits, event)? {
+            Ok((function, result)) => outcome(function, result),
+            Err(reason) => Outcome::Rejected { reason },
+        })
+    }
+
+    /// Gives a request to the guest; the answer is its result as JSON, and whether that is no error.
+    pub(crate) fn answer(
+        &self,
+        exports: Instance,
+        store: &mut Store<GuestState>,
+        warm: &mut Vec<Warm>,
+        waits: bool,
+        event: &Event,
+    ) -> wasmtime::Result<Result<(Vec<u8>, bool), String>> {
+        let (function, result) = match self.invoke(exports, store, warm, waits, event)? {
+            Ok(answered) => answered,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let (Some(ty), Some(result)) = (&function.result, result) else {
+            return Ok(Err(format!("`{}` answers nothing", function.name)));
+        };
+        let mut json = Vec::with_capacity(256);
+        let written = write(ty, result, &mut json).map_err(|unfit| unfit.to_string());
+        Ok(written.map(|()| (json, !matches!(result, Val::Result(Err(_))))))
+    }
+
+    /// Calls the function of the event's topic; the error says why the event does not fit it.
+    fn invoke<'w>(
+        &self,
+        exports: Instance,
+        store: &mut Store<GuestState>,
+        warm: &'w mut Vec<Warm>,
+        waits: bool,
+        event: &Event,
+    ) -> wasmtime::Result<Result<(&Function, Option<&'w Val>), String>> {
         let Some(place) = self.by_topic.get(&event.topic) else {
-            let reason = format!("no function of the contract handles the topic `{}`", event.topic);
-            return Ok(Outcome::Rejected { reason });
+            return Ok(Err(format!("no function of the contract handles the topic `{}`", event.topic)));
         };
         let HandledFunction { function, export } = &self.functions[*place];
         if warm.len() < self.functions.len() {
@@ -87,7 +129,7 @@ impl Handled {
         };
         if let Err(mismatch) = read_into(&function.params, &event.data, arguments) {
             let reason = cut(format!("the event does not fit `{}`: {mismatch}", function.name));
-            return Ok(Outcome::Rejected { reason });
+            return Ok(Err(reason));
         }
         if waits {
             let meter = Arc::clone(&store.data().meter);
@@ -98,6 +140,6 @@ impl Handled {
         if event.data.len() > KEPT_BYTES {
             *arguments = Vec::new();
         }
-        Ok(outcome(function, results.first()))
+        Ok(Ok((function, results.first())))
     }
 }

@@ -13,6 +13,7 @@ mod key;
 mod mismatch;
 mod produce;
 pub(crate) mod read;
+mod request;
 #[cfg(test)]
 mod tests;
 pub(crate) mod write;
@@ -21,3 +22,4 @@ pub(crate) use handle::{Handled, Warm};
 pub use mismatch::Mismatch;
 pub(crate) use produce::{Next, link};
 pub use read::{MAX_VALUES, Unknown, check, check_with_key};
+pub use request::{Answer, Answered, Answering, Ask, NotAsked, Request, RequestError};

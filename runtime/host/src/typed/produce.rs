@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_contract::{Contract, Function};
+use busway_contract::{Contract, Function, Kind};
 use busway_types::{Draft, EventId, Header, Key, Topic};
 use bytes::Bytes;
 use wasmtime::component::{Linker, Val};
 
 use super::failure::refused;
 use super::key::text;
+use super::read::read_value;
+use super::request::RequestError;
 use super::write::write_params;
 use crate::capability::Refusal;
+use crate::invoke::drive;
 use crate::state::GuestState;
 
 /// The media type of typed events.
@@ -40,8 +43,10 @@ pub(crate) fn link(linker: &mut Linker<GuestState>, contract: &Contract) -> wasm
     for function in &contract.functions {
         let topic = contract.id.topic(&function.name)?;
         let produced = Arc::new(Produced { key: function.key(), topic, function: function.clone() });
-        instance.func_new(&function.name, move |mut store, _, arguments, results| {
-            produced.publish(store.data_mut(), arguments, results)
+        let kind = function.kind();
+        instance.func_new(&function.name, move |mut store, _, arguments, results| match kind {
+            Kind::Event => produced.publish(store.data_mut(), arguments, results),
+            Kind::Request => produced.request(store.data_mut(), arguments, results),
         })?;
     }
     Ok(())
@@ -60,6 +65,29 @@ impl Produced {
         if let Some(result) = results.first_mut() {
             *result = answer;
         }
+        Ok(())
+    }
+
+    /// Waits for the answer, for as long as the call in progress may take.
+    fn request(&self, state: &mut GuestState, arguments: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
+        let (Some(result), Some(ty)) = (results.first_mut(), &self.function.result) else { return Ok(()) };
+        let draft = self.draft(state, arguments);
+        let answer = match draft.and_then(|draft| state.request(draft)) {
+            Ok(answering) => {
+                let meter = Arc::clone(&state.meter);
+                drive(&meter, async { Ok(answering.await) })?.and_then(|json| {
+                    let doubt = |mismatch| format!("the answer to `{}` does not fit: {mismatch}", self.function.name);
+                    read_value(ty, &json).map_err(|mismatch| RequestError::Failed(doubt(mismatch)))
+                })
+            }
+            Err(Refusal::Overloaded(reason)) => Err(RequestError::Overloaded(reason)),
+            Err(refusal) => Err(RequestError::Failed(refusal.to_string())),
+        };
+        *result = match answer {
+            Ok(answer) => answer,
+            Err(error) => refused(&self.function, &error.as_refusal())
+                .ok_or_else(|| wasmtime::Error::msg(format!("`{}` was not answered: {error}", self.function.name)))?,
+        };
         Ok(())
     }
 

@@ -10,9 +10,11 @@ use busway_contract::Use;
 use busway_gateway::api::{RefusedFile, ServiceState};
 use busway_host::{Lane, Linked, TaskHandle};
 use busway_types::{Pattern, ServiceName, SubId, Timestamp, Topic};
+use rustc_hash::FxHashMap;
 
 use crate::manifest::ServiceConfig;
 use crate::metrics::Metrics;
+use crate::requests::Answerer;
 
 /// One version of a service that runs or ran.
 pub(crate) struct Version {
@@ -24,6 +26,10 @@ pub(crate) struct Version {
     pub(crate) handlers: Vec<Handler>,
     /// The contracts that it produces and handles.
     pub(crate) contracts: Vec<Use>,
+    /// The requests that it answers, by topic, with the place of their contract.
+    pub(crate) answers: Vec<(Topic, usize)>,
+    /// Where its code runs.
+    pub(crate) lane: Arc<Lane>,
     /// Its task, while it runs.
     pub(crate) task: Option<TaskHandle>,
 }
@@ -171,6 +177,21 @@ impl Catalog {
             service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()).unwrap_or_default())
         };
         services.values().flat_map(of).collect()
+    }
+
+    /// Who answers which request.
+    pub(crate) fn answerers(&self) -> FxHashMap<Topic, Vec<Answerer>> {
+        let mut answerers: FxHashMap<Topic, Vec<Answerer>> = FxHashMap::default();
+        for service in self.all() {
+            let known = service
+                .with(|now| now.version.as_ref().map(|version| (version.answers.clone(), Arc::clone(&version.lane))));
+            let Some((answers, lane)) = known else { continue };
+            for (topic, contract) in answers {
+                let (service, lane) = (service.config.name.clone(), Arc::clone(&lane));
+                answerers.entry(topic).or_default().push(Answerer { service, lane, contract });
+            }
+        }
+        answerers
     }
 
     /// How many subscriptions select a topic.

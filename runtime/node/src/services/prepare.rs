@@ -92,6 +92,7 @@ impl Preparer {
             config: config.clone(),
             publisher: Arc::clone(&self.inner.publisher),
             contracts: Arc::clone(&self.inner.contracts),
+            requests: Arc::clone(&self.inner.requests),
             engine: Arc::clone(&self.inner.engine),
             clock: Arc::clone(&self.inner.clock),
             limits: self.inner.limits.clone(),

@@ -16,7 +16,7 @@ use busway_contract::compare::{Pair, Verdict, pairings};
 use busway_contract::{Direction, Use};
 use busway_gateway::api::ServiceState;
 use busway_host::{Binding, LaneSettings};
-use busway_types::{ServiceName, SubId, SubscriptionSpec, SubscriptionState};
+use busway_types::{ServiceName, SubId, SubscriptionSpec, SubscriptionState, Topic};
 use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
@@ -373,6 +373,8 @@ impl Supervisor {
             exports: prepared.exports,
             imports: prepared.imports,
             contracts: prepared.linked.inspection().contracts.clone(),
+            answers: answers(&prepared.linked),
+            lane,
             handlers,
             task: None,
         };
@@ -384,6 +386,7 @@ impl Supervisor {
         });
         self.inner.services.insert(Arc::clone(&service));
         self.inner.contracts.set(self.inner.services.contracts());
+        self.inner.requests.set(self.inner.services.answerers());
         if let Some(old) = old {
             self.retire(&service.config.name, old, &kept);
         }
@@ -395,7 +398,7 @@ impl Supervisor {
         if let Some(task) = old.task {
             task.stop();
         }
-        let Some(lane) = old.handlers.first().map(|handler| Arc::clone(&handler.lane)) else { return };
+        let lane = old.lane;
         let gone: Vec<Handler> = old.handlers.into_iter().filter(|handler| !kept.contains(&handler.sub)).collect();
         let inner = Arc::clone(&self.inner);
         let leaves = (!gone.is_empty()).then(|| self.leaving.begin(name));
@@ -440,10 +443,9 @@ impl Supervisor {
             for handler in &version.handlers {
                 detach(&inner, handler).await;
             }
-            if let Some(handler) = version.handlers.first() {
-                handler.lane.close();
-            }
+            version.lane.close();
             inner.contracts.set(inner.services.contracts());
+            inner.requests.set(inner.services.answerers());
             if inner.services.remove(&service) {
                 tracing::info!(service = %service.config.name, "the service was removed{kept}");
             }
@@ -483,6 +485,12 @@ impl Supervisor {
             self.waiting.remove(name);
         }
     }
+}
+
+/// The topics of the requests that a component answers, with the place of their contract.
+fn answers(linked: &busway_host::Linked) -> Vec<(Topic, usize)> {
+    let topics = linked.request_topics().into_iter().enumerate();
+    topics.flat_map(|(place, topics)| topics.into_iter().map(move |topic| (topic, place))).collect()
 }
 
 /// A service whose subscriptions exist.

@@ -70,6 +70,18 @@ pub(crate) fn read_into(params: &[Param], json: &[u8], arguments: &mut Vec<Val>)
     read(params, json, &Reading::new(Unknown::Ignore), Slots::Arguments(arguments))
 }
 
+/// Reads one value alone.
+///
+/// # Errors
+/// The first place that does not fit.
+pub(crate) fn read_value(ty: &Type, json: &[u8]) -> Result<Val, Mismatch> {
+    let cx = Reading::new(Unknown::Ignore);
+    // A type's own values are far fewer than the budget: see the bounds of contracts.
+    let mut val = template(ty, &cx.budget).unwrap_or(Val::Bool(false));
+    finish(&cx, json, |deserializer| Value { ty, slot: Some(&mut val), cx: &cx }.deserialize(deserializer))?;
+    Ok(val)
+}
+
 fn read(params: &[Param], json: &[u8], cx: &Reading, slots: Slots<'_>) -> Result<(), Mismatch> {
     let members = Members { names: Names::Params(params), slots, cx };
     finish(cx, json, |deserializer| deserializer.deserialize_any(members))
