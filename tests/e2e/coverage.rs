@@ -8,6 +8,7 @@
 use crate::bad_components::*;
 use crate::misbehaviour::*;
 use crate::programs::*;
+use crate::requests::*;
 use crate::typed::*;
 
 macro_rules! has_a_test {

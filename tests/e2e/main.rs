@@ -11,6 +11,7 @@ mod misbehaviour;
 mod process;
 mod programs;
 mod replay;
+mod requests;
 mod semantics;
 mod starting;
 mod tidy;

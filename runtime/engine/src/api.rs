@@ -29,8 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_types::{
-    Batch, DeadLetter, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Parked, Pattern, Receipt, Replay,
-    ServiceName, Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
+    Batch, DeadLetter, Effects, Event, EventId, KvRead, KvVersion, KvWrite, Logged, Offset, Parked, Pattern, Receipt,
+    Replay, ServiceName, Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp,
 };
 use bytes::Bytes;
 
@@ -271,14 +271,20 @@ pub trait Engine: Send + Sync {
     /// Bytes of keys and values that a service has stored.
     fn kv_bytes(&self, service: &ServiceName) -> usize;
 
-    /// Writes key-value outside of a delivery (tasks), if all of `reads` holds, and answers when it is safe; otherwise
-    /// nothing is written and the answer is [`EngineError::Conflict`].
+    /// Makes what a service did outside of a delivery visible (tasks, answered requests), all or nothing, if everything that
+    /// it rests on still holds, and answers when it is safe; otherwise nothing is done and the answer is
+    /// [`EngineError::Conflict`].
+    fn commit(&self, service: &ServiceName, effects: Effects) -> Answer<Result<(), EngineError>>;
+
+    /// [`Engine::commit`] of writes alone.
     fn kv_write(
         &self,
         service: &ServiceName,
         reads: Vec<KvRead>,
         writes: Vec<KvWrite>,
-    ) -> Answer<Result<(), EngineError>>;
+    ) -> Answer<Result<(), EngineError>> {
+        self.commit(service, Effects { reads, writes, ..Effects::default() })
+    }
 
     /// Every event below this offset is as safe as the durability promises. Nothing at or above it may leave the process.
     fn safe_head(&self) -> Offset;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use busway_log::{KvRecord, LogError, SettleRecord, State, Txn};
 use busway_types::{
-    Batch, DeadLetter, Effects, Event, KvRead, KvWrite, Limits, Offset, Parked, Receipt, ServiceName, Settlement,
-    SubId, Timestamp, Verdict,
+    Batch, DeadLetter, Effects, Event, Limits, Offset, Parked, Receipt, ServiceName, Settlement, SubId, Timestamp,
+    Verdict,
 };
 
 use super::dedup::NewIds;
 use super::kept::Kept;
-use super::kv::{self, ConflictGuard};
+use super::kv::ConflictGuard;
 use super::recent::Recent;
 use crate::EngineError;
 
@@ -272,17 +272,7 @@ impl Core {
                 Verdict::Acked(effects) => {
                     record.acked.push(offset);
                     if let Some(effects) = effects {
-                        let Effects { reads: _, scans: _, writes, publishes } = *effects;
-                        txn.kv.extend(writes.into_iter().map(|op| KvRecord { service: service.clone(), op }));
-                        for event in publishes {
-                            let waits = event.not_before.is_some_and(|at| at > now);
-                            let offset = (!waits).then_some(txn.end_offset());
-                            if ids.first_of(&self.state.seen, &event, offset, now, limits).is_some() {
-                                self.duplicates += 1;
-                            } else {
-                                self.place(&mut txn, event, now);
-                            }
-                        }
+                        self.add(&mut txn, &mut ids, service, *effects, now, limits);
                     }
                 }
                 Verdict::Expired => {
@@ -306,6 +296,29 @@ impl Core {
         Ok((self.sequence(txn), guard.conflicts))
     }
 
+    /// Puts what a delivery or a request leaves into `txn`.
+    fn add(
+        &mut self,
+        txn: &mut Txn,
+        ids: &mut NewIds,
+        service: &ServiceName,
+        effects: Effects,
+        now: Timestamp,
+        limits: &Limits,
+    ) {
+        let Effects { reads: _, scans: _, writes, publishes } = effects;
+        txn.kv.extend(writes.into_iter().map(|op| KvRecord { service: service.clone(), op }));
+        for event in publishes {
+            let waits = event.not_before.is_some_and(|at| at > now);
+            let offset = (!waits).then_some(txn.end_offset());
+            if ids.first_of(&self.state.seen, &event, offset, now, limits).is_some() {
+                self.duplicates += 1;
+            } else {
+                self.place(txn, event, now);
+            }
+        }
+    }
+
     /// Takes hold of the bodies that a verdict keeps, and lets go of those it does not.
     fn keep(&mut self, sub: SubId, settle: &busway_types::Settle) {
         let Some(kept) = &mut self.kept else { return };
@@ -319,20 +332,21 @@ impl Core {
         }
     }
 
-    /// The transaction of writes from outside a delivery; none when something of `reads` does not hold.
-    pub(super) fn write(
+    /// The transaction of effects from outside a delivery; none when something that they rest on does not hold.
+    pub(super) fn commit(
         &mut self,
         service: &ServiceName,
-        reads: &[KvRead],
-        writes: Vec<KvWrite>,
+        effects: Effects,
+        now: Timestamp,
+        limits: &Limits,
     ) -> Result<Option<Sequenced>, LogError> {
-        for read in reads {
-            if !kv::holds(&mut self.state, service, read)? {
-                return Ok(None);
-            }
+        if !ConflictGuard::default().rests_on_truth(&mut self.state, service, &effects)? {
+            return Ok(None);
         }
         let mut txn = self.blank();
-        txn.kv = writes.into_iter().map(|op| KvRecord { service: service.clone(), op }).collect();
+        let mut ids = NewIds::default();
+        self.add(&mut txn, &mut ids, service, effects, now, limits);
+        ids.record(&self.state.seen, &mut txn, now, limits);
         self.state.load(&txn)?;
         Ok(Some(self.sequence(txn)))
     }

@@ -92,7 +92,12 @@ impl ConflictGuard {
         Ok(true)
     }
 
-    fn rests_on_truth(&self, state: &mut State, service: &ServiceName, effects: &Effects) -> Result<bool, LogError> {
+    pub(super) fn rests_on_truth(
+        &self,
+        state: &mut State,
+        service: &ServiceName,
+        effects: &Effects,
+    ) -> Result<bool, LogError> {
         for read in &effects.reads {
             let own = read.own == self.written.contains(&read.key);
             let holds = own && holds(state, service, read)?;

@@ -33,8 +33,8 @@ use std::time::Duration;
 
 use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange, Txn};
 use busway_types::{
-    Clock, Event, EventId, KvRead, KvVersion, KvWrite, Limits, Logged, Offset, Receipt, Replay, ServiceName,
-    Settlement, SubId, SubscriptionSpec, SubscriptionState, Timestamp, mutant,
+    Clock, Effects, Event, EventId, KvVersion, Limits, Logged, Offset, Receipt, Replay, ServiceName, Settlement, SubId,
+    SubscriptionSpec, SubscriptionState, Timestamp, mutant,
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -532,27 +532,26 @@ impl Engine for Embedded {
         bytes.map_err(|error| self.shared.broken(&error)).unwrap_or(usize::MAX)
     }
 
-    fn kv_write(
-        &self,
-        service: &ServiceName,
-        reads: Vec<KvRead>,
-        writes: Vec<KvWrite>,
-    ) -> Answer<Result<(), EngineError>> {
+    fn commit(&self, service: &ServiceName, effects: Effects) -> Answer<Result<(), EngineError>> {
         if let Err(error) = self.shared.check(0, self.shared.epoch) {
             return Box::pin(std::future::ready(Err(error)));
         }
+        let now = self.shared.clock.now();
         let (done, safe) = oneshot::channel();
-        let mut core = self.shared.lock();
-        let sequenced = match core.write(service, &reads, writes) {
-            Ok(Some(sequenced)) => sequenced,
-            Ok(None) => {
-                let why = "a key has another version than the expected one; read it again".to_owned();
-                return Box::pin(std::future::ready(Err(EngineError::Conflict(why))));
-            }
-            Err(error) => return Box::pin(std::future::ready(Err(self.shared.broken(&error)))),
+        let evicted = {
+            let mut core = self.shared.lock();
+            let sequenced = match core.commit(service, effects, now, &self.shared.limits) {
+                Ok(Some(sequenced)) => sequenced,
+                Ok(None) => {
+                    let why = "key-value is not any more what was read of it; read it again".to_owned();
+                    return Box::pin(std::future::ready(Err(EngineError::Conflict(why))));
+                }
+                Err(error) => return Box::pin(std::future::ready(Err(self.shared.broken(&error)))),
+            };
+            self.shared.hand_on(sequenced, Some(done));
+            core.take_evicted()
         };
-        self.shared.hand_on(sequenced, Some(done));
-        drop(core);
+        drop(evicted);
         Shared::answer((), safe)
     }
 

@@ -5,8 +5,8 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::Duration;
 
 use busway_host::{
-    Bus, Compiled, Host, HostConfig, Lane, LaneSettings, LaneSink, Linked, Refusal, ServiceSettings, TaskEnd,
-    TaskSettings,
+    Answering, Bus, Compiled, Host, HostConfig, Lane, LaneSettings, LaneSink, Linked, Refusal, Request, RequestError,
+    ServiceSettings, TaskEnd, TaskSettings,
 };
 use busway_types::{
     Chunk, Delivery, DeliveryResult, Draft, Event, EventId, Key, KvRead, KvVersion, KvWrite, Limits, Logged, Ordering,
@@ -70,6 +70,10 @@ pub(crate) struct TestBus {
 }
 
 impl Bus for TestBus {
+    fn request(&self, _: &ServiceName, request: Request) -> Answering {
+        Box::pin(std::future::ready(Err(RequestError::NoHandler(request.topic))))
+    }
+
     fn admit(&self, _: &ServiceName, draft: Draft, id: Option<EventId>) -> Result<Event, Refusal> {
         if let Some(why) = &self.denied {
             return Err(Refusal::Denied(why.clone()));
