@@ -3,7 +3,7 @@
 //! Role: ties the functions of a contract to the bus. A call of an imported function becomes an event whose data is JSON
 //! ([`produce`]); an event becomes a call of an exported function ([`handle`]); what a handler answers becomes an outcome, and
 //! what the bus refuses an answer ([`failure`]). The mapping between values and JSON is in [`read`] and [`write`] and is described
-//! in `docs/json.md`.
+//! in the README ("Typed events as JSON").
 //!
 //! Invariant: everything that depends on the contract alone is worked out once, when the component is linked.
 

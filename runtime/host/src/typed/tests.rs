@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use busway_contract::compare::{Verdict, compare_functions};
+use busway_contract::testing::{Random, change, generate, sample};
 use busway_contract::{Case, Enum, Field, Flags, Function, Label, Param, Record, Type, Variant};
-use busway_types::{Entropy, SplitMix};
+use busway_types::{Entropy, Outcome, SplitMix};
 use wasmtime::component::Val;
 
+use super::failure::{outcome, refused};
 use super::read::{Unknown, check, check_with_key, read_into};
 use super::write::{write, write_params};
+use crate::capability::Refusal;
 
 fn label(name: &str) -> Label {
     Label { name: name.into(), docs: None }
@@ -59,7 +63,7 @@ fn read(ty: &Type, json: &str) -> Result<Val, String> {
     read_bytes(ty, json.as_bytes())
 }
 
-/// Every type with a value and the JSON of it, as `docs/json.md` tells.
+/// Every type with a value and the JSON of it, as the README ("Typed events as JSON") tells.
 #[test]
 fn each_type_is_written_as_documented() {
     let text = |text: &str| Val::String(text.into());
@@ -362,6 +366,75 @@ fn values_survive_json_whatever_their_type_is() {
             assert_eq!(arguments, values, "seed {seed}, round {round}: {text}");
         }
     }
+}
+
+/// What the comparison of contracts calls compatible, the reader reads: random types, changed at random, with values of the
+/// sender's type.
+#[test]
+fn what_is_called_compatible_is_read() {
+    let function = |ty: &Type| {
+        let params = vec![Param { name: "x".into(), ty: ty.clone() }];
+        Function { name: "f".into(), docs: None, params, result: None }
+    };
+    let mut compatible = 0;
+    for seed in 0..4_000 {
+        let mut random = Random(seed);
+        let sent = generate(&mut random, 4);
+        let taken = change(&sent, &mut random);
+        if compare_functions(&function(&sent), &function(&taken)).verdict == Verdict::Incompatible {
+            continue;
+        }
+        compatible += 1;
+        for _ in 0..5 {
+            let data = serde_json::json!({ "x": sample(&sent, &mut random) }).to_string();
+            let read = check(&function(&taken).params, data.as_bytes(), Unknown::Ignore);
+            assert_eq!(read, Ok(()), "seed {seed}: {sent} to {taken}: {data}");
+        }
+    }
+    assert!(compatible > 1_000, "only {compatible}");
+}
+
+#[test]
+fn errors_of_handlers_and_refusals_of_producers_follow_the_cases_of_the_type() {
+    let function = |error: Option<Type>| Function {
+        name: "f".into(),
+        docs: None,
+        params: Vec::new(),
+        result: Some(Type::Result(None, error.map(Arc::new))),
+    };
+    let failure = variant(vec![case("retry", Some(Type::U32)), case("reject", Some(Type::String)), case("odd", None)]);
+    let failed =
+        |error: Option<Type>, val: Option<Val>| outcome(&function(error), Some(&Val::Result(Err(val.map(Box::new)))));
+    let of = |name: &str, payload: Option<Val>| Some(Val::Variant(name.into(), payload.map(Box::new)));
+    let ms = std::time::Duration::from_millis;
+    let retry = |reason: &str, after| Outcome::Retry { reason: reason.into(), after };
+    assert_eq!(outcome(&function(None), Some(&Val::Result(Ok(None)))), Outcome::Acked);
+    assert_eq!(failed(None, None), retry("the handler returned an error", None));
+    let asked = failed(Some(failure.clone()), of("retry", Some(Val::U32(70))));
+    assert_eq!(asked, retry("the handler asks to be called again in 70 ms", Some(ms(70))));
+    let rejected = failed(Some(failure.clone()), of("reject", Some(Val::String("no".into()))));
+    assert_eq!(rejected, Outcome::Rejected { reason: "no".into() });
+    assert_eq!(failed(Some(failure.clone()), of("odd", None)), retry("the handler returned the error \"odd\"", None));
+    let words = enumeration(&["retry", "reject", "other"]);
+    let word = |word: &str| failed(Some(words.clone()), Some(Val::Enum(word.into())));
+    assert!(
+        matches!(word("retry"), Outcome::Retry { after: None, .. })
+            && matches!(word("reject"), Outcome::Rejected { .. })
+    );
+
+    let (full, denied) = (Refusal::Overloaded("full".into()), Refusal::Denied("no".into()));
+    let told = |error: Option<Type>, refusal: &Refusal| match refused(&function(error), refusal) {
+        Some(Val::Result(Err(error))) => Some(error.map(|error| *error)),
+        _ => None,
+    };
+    assert_eq!(told(None, &full), Some(None));
+    assert_eq!(told(Some(Type::String), &full), Some(Some(Val::String("full".into()))));
+    assert_eq!(told(Some(failure.clone()), &full), Some(of("retry", Some(Val::U32(1_000)))));
+    assert_eq!(told(Some(failure), &denied), Some(of("reject", Some(Val::String("no".into())))));
+    assert_eq!(told(Some(words), &denied), Some(Some(Val::Enum("reject".into()))));
+    assert_eq!(told(Some(Type::U8), &full), None, "no room for it: the call traps");
+    let silent = Function { name: "f".into(), docs: None, params: Vec::new(), result: None };
+    assert_eq!(refused(&silent, &full), None);
 }
 
 /// Whatever the bytes are, the answer is a value, and checking says the same as reading.

@@ -1,7 +1,7 @@
 //! From JSON to values, by type.
 //!
 //! Role: reads the data of an event into the arguments of a function, or only checks it. `serde_json` parses; what is here
-//! decides what fits, by the mapping of `docs/json.md`.
+//! decides what fits, by the mapping of the README ("Typed events as JSON").
 //!
 //! Invariants: a value tree is written over in place, so that events of one shape allocate nothing but longer texts; a tree
 //! never has more than [`MAX_VALUES`] values, however short the JSON is that asks for them; depth is bounded by the type;
