@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use busway_contract::{Contract, Function, Kind, Use};
 use busway_host::Inspection;
-use busway_host::inspect::{inspect, read};
+use busway_host::inspect::{Capability, inspect, read};
 use clap::Args;
 use owo_colors::OwoColorize;
 use serde_json::json;
@@ -52,6 +53,7 @@ fn value(found: &Inspection) -> serde_json::Value {
         "task": found.task,
         "http": found.http,
         "produces": found.produces(),
+        "contracts": found.contracts.iter().map(contract).collect::<Vec<_>>(),
         "imports": found.imports.iter().map(need).collect::<Vec<_>>(),
         "exports": found.exports,
         "problems": found.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -59,16 +61,42 @@ fn value(found: &Inspection) -> serde_json::Value {
     })
 }
 
+fn contract(used: &Use) -> serde_json::Value {
+    let function = |function: &Function| {
+        let topic = used.contract.id.topic(&function.name).map(|topic| topic.to_string()).ok();
+        json!({ "name": function.name, "kind": function.kind().to_string(), "topic": topic, "wit": function.to_string() })
+    };
+    json!({
+        "direction": used.direction.to_string(),
+        "contract": used.contract.id.to_string(),
+        "functions": used.contract.functions.iter().map(function).collect::<Vec<_>>(),
+    })
+}
+
+/// What is used of contracts in one direction, a line for each, and raw events.
+fn told<'c>(contracts: impl Iterator<Item = &'c Contract>, raw: Option<String>) -> String {
+    let contract = |contract: &Contract| {
+        let function = |function: &Function| match function.kind() {
+            Kind::Event => function.name.to_string(),
+            Kind::Request => format!("{} (request)", function.name),
+        };
+        let functions: Vec<_> = contract.functions.iter().map(function).collect();
+        shown(&format!("{}: {}", contract.id, functions.join(", ")))
+    };
+    contracts.map(contract).chain(raw).collect::<Vec<_>>().join("\n            ")
+}
+
 fn human(args: &InspectArgs, found: &Inspection, output: &mut Output) -> Result<()> {
     let modules = if found.core_modules == 1 { "core module" } else { "core modules" };
     let size = bytes(found.bytes as u64);
     let file = args.file.display().to_string();
     output.line(format!("{}: {found} ({size}, {} {modules})", shown(&file).bold(), found.core_modules))?;
-    let yes = |yes: bool, text: &str| if yes { text.to_owned() } else { "-".to_owned() };
+    let publishes = found.needs(Capability::Publish).then(|| "raw events (busway:bus/producer)".to_owned());
+    let handles = found.handler.as_deref().map(|handler| format!("raw events ({})", shown(handler)));
     let needs: Vec<String> = found.capabilities().iter().map(ToString::to_string).collect();
     let lines = [
-        ("produces", yes(found.produces(), "raw events (busway:bus/producer)")),
-        ("handles", found.handler.as_deref().map_or_else(|| "-".into(), |h| format!("raw events ({})", shown(h)))),
+        ("produces", told(found.produced(), publishes)),
+        ("handles", told(found.handled(), handles)),
         ("task", found.task.as_deref().map_or_else(|| "-".into(), shown)),
         ("needs", if needs.is_empty() { "-".into() } else { needs.join(", ") }),
         ("imports", found.imports.iter().map(|n| shown(&n.interface)).collect::<Vec<_>>().join("\n            ")),
