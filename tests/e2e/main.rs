@@ -13,6 +13,7 @@ mod programs;
 mod replay;
 mod requests;
 mod semantics;
+mod shop;
 mod starting;
 mod tidy;
 mod trace;

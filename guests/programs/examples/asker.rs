@@ -16,7 +16,11 @@ impl Guest for Asker {
 
     fn ask_points(n: u32) {
         let points = quotes::points(n);
-        answers::told(&format!("{} points, the last at {:?}", points.len(), points.last().map(|point| (point.x, point.y))));
+        answers::told(&format!(
+            "{} points, the last at {:?}",
+            points.len(),
+            points.last().map(|point| (point.x, point.y))
+        ));
     }
 }
 

@@ -37,7 +37,8 @@ impl Guest for Mirror {
     fn dressed(text: String) {
         let envelope = current().map(|e| format!("{} {} {}", e.topic, e.attempt, e.hops)).unwrap_or_default();
         let headers = vec![Header { name: "seen".into(), value: envelope }];
-        let options = Options { key: Some("dress".into()), id: None, headers, delay_ms: None, expires_ms: Some(60_000) };
+        let options =
+            Options { key: Some("dress".into()), id: None, headers, delay_ms: None, expires_ms: Some(60_000) };
         with_next(&options).expect("well formed");
         outputs::dressed(&text);
         outputs::dressed("plain");

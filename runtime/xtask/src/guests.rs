@@ -1,8 +1,8 @@
 //! Building what is compiled to Wasm.
 //!
 //! Role: one cargo invocation for the whole workspace `guests/`, into a target folder of its own so that it never waits
-//! for the lock of the runtime's build; then the services of the examples go to `examples/*/services/`, where their
-//! manifests look for them.
+//! for the lock of the runtime's build; then the services of the examples go where the manifests of the examples
+//! look for them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,9 +14,13 @@ use crate::process;
 /// The target of every guest.
 const TARGET: &str = "wasm32-wasip2";
 
-/// Services by example: the folder, and the crates' file names.
-const EXAMPLES: [(&str, &[&str]); 2] =
-    [("hello-raw", &["hello_raw"]), ("quakes", &["quakes_normalise", "quakes_alert", "quakes_count", "quakes_faulty"])];
+/// Services of the examples: the folder, and the crates' file names.
+const EXAMPLES: [(&str, &[&str]); 4] = [
+    ("hello-raw/services", &["hello_raw"]),
+    ("quakes/services", &["quakes_normalise", "quakes_alert", "quakes_count", "quakes_faulty"]),
+    ("shop/services", &["checkout", "loyalty", "payment", "quotes", "shipping", "stock", "translate"]),
+    ("shop/broken", &["stock_broken"]),
+];
 
 /// Builds all guests and puts the services of the examples where their manifests look for them.
 pub(crate) fn build() -> Result<()> {
@@ -28,8 +32,8 @@ pub(crate) fn build() -> Result<()> {
     cargo.current_dir(root.join("guests")).env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS");
     cargo.args(["build", "--quiet", "--locked", "--release", "--workspace", "--lib", "--examples"]);
     process::run(cargo.args(["--target", TARGET, "--target-dir", "../target/guests"]))?;
-    for (example, services) in EXAMPLES {
-        let folder = root.join("examples").join(example).join("services");
+    for (folder, services) in EXAMPLES {
+        let folder = root.join("examples").join(folder);
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         for service in services {
             copy(&built.join(service).with_extension("wasm"), &folder.join(service).with_extension("wasm"))?;

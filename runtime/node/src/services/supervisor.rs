@@ -125,6 +125,7 @@ impl Supervisor {
         }
         self.detach_the_gone(&complete);
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
+        self.warn_of_the_alone();
         self.inner.ready.send_replace(true);
         for service in started {
             self.start_sources(&service);
@@ -313,10 +314,7 @@ impl Supervisor {
             .all()
             .iter()
             .filter(|service| service.config.name != prepared.config.name)
-            .map(|service| {
-                let used = service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()));
-                (service.config.name.to_string(), used.unwrap_or_default())
-            })
+            .map(used_by)
             .chain(staged.iter().map(|s| (s.prepared.config.name.to_string(), s.prepared.contracts().to_vec())))
             .collect();
         let all = others.iter().flat_map(|(name, uses)| uses.iter().map(|used| (name.as_str(), used)));
@@ -330,6 +328,15 @@ impl Supervisor {
             return Ok(());
         }
         Err(StartError::Incompatible(differences.join("\n")))
+    }
+
+    /// Says which contracts have one side only. Once, at the start: whoever adds or swaps a service looks at what it does.
+    fn warn_of_the_alone(&self) {
+        let uses: Vec<(String, Vec<Use>)> = self.inner.services.all().iter().map(used_by).collect();
+        let uses = uses.iter().flat_map(|(name, uses)| uses.iter().map(|used| (name.as_str(), used)));
+        for alone in pairings(uses).alone {
+            tracing::warn!("{alone}");
+        }
     }
 
     /// Creates or finds the subscriptions of a prepared service.
@@ -485,6 +492,12 @@ impl Supervisor {
             self.waiting.remove(name);
         }
     }
+}
+
+/// What a running service does with contracts, with its name.
+fn used_by(service: &Arc<Service>) -> (String, Vec<Use>) {
+    let used = service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()));
+    (service.config.name.to_string(), used.unwrap_or_default())
 }
 
 /// The topics of the requests that a component answers, with the place of their contract.
