@@ -36,7 +36,7 @@ Each command adds the Rust target wasm32-wasip2 through rustup if it is missing.
 
 Examples:
   cargo xtask demo
-  cargo xtask test -p busway-tests envelope
+  cargo xtask test --test e2e envelope
   cargo xtask crash --kills 200
   cargo xtask bench --case memory-raw-reused-100B --json
 ";
@@ -98,12 +98,13 @@ fn test(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
     validators::install()?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
-    let all: &[&str] = if chosen { &["test"] } else { &["test", "--workspace"] };
-    process::run(process::cargo().args(all).args(arguments))
+    let all = if chosen { None } else { Some(process::EVERYTHING) };
+    process::run(process::cargo().arg("test").args(all).args(arguments))
 }
 
 fn bench(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
+    // The one package, as the README installs it: the others would switch on what only tests need.
     process::run(process::cargo().args(["build", "--release", "--package", "busway-cli"]))?;
-    process::run(process::command(&process::busway("release")).arg("bench").args(arguments))
+    process::run(process::command(&process::program("busway", "release")).arg("bench").args(arguments))
 }

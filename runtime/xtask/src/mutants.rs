@@ -5,6 +5,7 @@
 //! pass, or the table would mean nothing.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
@@ -14,13 +15,18 @@ use crate::process::{self, say};
 /// Seeds that the simulation may need to notice a fault.
 const SEEDS: &str = "400";
 
+/// Builds the faults in.
+const FAULTY: [&str; 2] = ["--features", "busway-sim/mutants"];
+
 /// What is to notice a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Proof {
     /// The simulation of all stages.
     Sim,
-    /// The tests of a crate whose names contain this.
-    Tests(&'static str, &'static str),
+    /// The tests whose names contain this: of libraries.
+    Unit(&'static str),
+    /// The same of an integration test.
+    Integration(&'static str, &'static str),
 }
 
 /// A fault, what it breaks, and the proof that has to notice it.
@@ -56,25 +62,26 @@ const ALL: [Mutant; 25] = [
     mutant("replay-doubles-parked", "what is parked is delivered a second time by a replay", Proof::Sim),
     mutant("expired-event-delivered", "an event that has expired goes to a handler", Proof::Sim),
     mutant("interval-not-kept", "a disk that is synced by the clock is synced too late", Proof::Sim),
-    mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Tests("busway-log", "damage")),
-    mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Tests("busway-log", "damage")),
-    mutant("stale-epoch-accepted", "a former owner may settle", Proof::Tests("busway-engine", "memory_keeps")),
+    mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Unit("damage")),
+    mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Unit("damage")),
+    mutant("stale-epoch-accepted", "a former owner may settle", Proof::Unit("memory_keeps")),
     mutant(
         "outbox-released-on-error",
         "what a failed delivery published becomes visible",
-        Proof::Tests("busway-host", ""),
+        Proof::Integration("all", "published_events_leave"),
     ),
 ];
 
 /// Runs all, or those whose names contain a word.
 pub(crate) fn run(word: &str) -> Result<()> {
     say("building the proofs with faults");
-    process::run(simulation().args(["--seeds", "40"]).stdout(std::process::Stdio::null()))
+    let simulation = process::build("busway-sim", &FAULTY)?;
+    process::run(process::command(&simulation).args(["--seeds", "40"]).stdout(std::process::Stdio::null()))
         .context("the simulation has to pass without a fault")?;
     let mut table = String::from("| fault | what it breaks | caught by |\n|---|---|---|\n");
     let mut survived = Vec::new();
     for Mutant { name, breaks, proof } in ALL.iter().filter(|mutant| mutant.name.contains(word)) {
-        let caught = caught(name, *proof)?;
+        let caught = caught(name, *proof, &simulation)?;
         say(&format!("{name}: {}", caught.as_deref().unwrap_or("SURVIVED")));
         if caught.is_none() {
             survived.push(*name);
@@ -89,35 +96,25 @@ pub(crate) fn run(word: &str) -> Result<()> {
     Ok(())
 }
 
-fn simulation() -> Command {
-    let mut cargo = process::cargo();
-    cargo.args(["run", "--quiet", "--package", "busway-sim", "--features", "mutants", "--bin", "busway-sim", "--"]);
-    cargo
+/// What notices a fault, ready to run.
+fn command(proof: Proof, simulation: &Path) -> Command {
+    let mut tests = process::cargo();
+    tests.args(["test", "--quiet", process::EVERYTHING]).args(FAULTY);
+    match proof {
+        Proof::Sim => {
+            let mut command = process::command(simulation);
+            command.args(["--seeds", SEEDS]);
+            return command;
+        }
+        Proof::Unit(filter) => tests.args(["--lib", filter]),
+        Proof::Integration(target, filter) => tests.args(["--test", target, filter]),
+    };
+    tests
 }
 
 /// What noticed a fault, if anything did.
-fn caught(name: &str, proof: Proof) -> Result<Option<String>> {
-    let mut command = match proof {
-        Proof::Sim => {
-            let mut command = simulation();
-            command.args(["--seeds", SEEDS]);
-            command
-        }
-        Proof::Tests(package, filter) => {
-            let mut command = process::cargo();
-            command.args([
-                "test",
-                "--quiet",
-                "--package",
-                package,
-                "--features",
-                "busway-types/mutants",
-                "--tests",
-                filter,
-            ]);
-            command
-        }
-    };
+fn caught(name: &str, proof: Proof, simulation: &Path) -> Result<Option<String>> {
+    let mut command = command(proof, simulation);
     let shown = process::shown(&command);
     let output = command.env("BUSWAY_MUTANT", name).output().with_context(|| format!("cannot start `{shown}`"))?;
     if output.status.success() {
@@ -149,7 +146,6 @@ fn caught(name: &str, proof: Proof) -> Result<Option<String>> {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
-    use std::path::Path;
 
     fn collect(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {

@@ -24,9 +24,9 @@ pub(crate) fn target() -> PathBuf {
     }
 }
 
-/// The `busway` binary of a cargo profile's folder.
-pub(crate) fn busway(profile: &str) -> PathBuf {
-    target().join(profile).join(format!("busway{}", std::env::consts::EXE_SUFFIX))
+/// A binary in a cargo profile's folder.
+pub(crate) fn program(name: &str, profile: &str) -> PathBuf {
+    target().join(profile).join(format!("{name}{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// A program that starts in the root of the repository.
@@ -39,6 +39,16 @@ pub(crate) fn command(program: &Path) -> Command {
 /// The cargo that runs this.
 pub(crate) fn cargo() -> Command {
     command(&PathBuf::from(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())))
+}
+
+/// What a cargo command of these is about, beside a binary or a test: always the whole workspace. Another choice of
+/// packages is another choice of features of what they share, and wasmtime would be compiled once more.
+pub(crate) const EVERYTHING: &str = "--workspace";
+
+/// Builds a binary of the workspace for the profile `dev`, and says where it is.
+pub(crate) fn build(binary: &str, options: &[&str]) -> Result<PathBuf> {
+    run(cargo().args(["build", EVERYTHING, "--bin", binary]).args(options))?;
+    Ok(program(binary, "debug"))
 }
 
 /// Runs a program to its end; an error unless it succeeds.

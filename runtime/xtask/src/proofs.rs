@@ -40,25 +40,23 @@ impl Numbers {
 
 /// Kills a node under load again and again.
 pub(crate) fn crash(numbers: &Numbers) -> Result<()> {
-    process::run(process::cargo().args(["build", "--package", "busway-cli"]))?;
+    process::build("busway", &[])?;
     let mut test = process::cargo();
     test.env("BUSWAY_KILLS", numbers.get("--kills", 200)).env("BUSWAY_SEED", numbers.get("--seed", 1));
-    process::run(test.args(["test", "--package", "busway-tests", "--test", "crash", "killed", "--", "--nocapture"]))
+    process::run(test.args(["test", process::EVERYTHING, "--test", "crash", "killed", "--", "--nocapture"]))
 }
 
 /// Runs the simulation.
 pub(crate) fn sim(numbers: &Numbers) -> Result<()> {
-    let mut run = process::cargo();
-    run.args(["run", "--quiet", "--package", "busway-sim", "--bin", "busway-sim", "--", "--seeds"]);
-    run.arg(numbers.get("--seeds", 1_000)).args(["--first", &numbers.get("--first", 0)]);
+    let mut run = process::command(&process::build("busway-sim", &[])?);
+    run.args(["--seeds", &numbers.get("--seeds", 1_000)]).args(["--first", &numbers.get("--first", 0)]);
     process::run(run.args(["--steps", &numbers.get("--steps", 500)]))
 }
 
 /// Fuzzes everything that reads what others wrote.
 pub(crate) fn fuzz(numbers: &Numbers) -> Result<()> {
-    let mut run = process::cargo();
-    run.args(["run", "--quiet", "--package", "busway-fuzz", "--bin", "busway-fuzz", "--", "--seconds"]);
-    process::run(run.arg(numbers.get("--seconds", 60)).args(["--seed", &numbers.get("--seed", 1)]))
+    let mut run = process::command(&process::build("busway-fuzz", &[])?);
+    process::run(run.args(["--seconds", &numbers.get("--seconds", 60)]).args(["--seed", &numbers.get("--seed", 1)]))
 }
 
 #[cfg(test)]

@@ -29,14 +29,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 pub(crate) fn run() -> Result<()> {
     guests::build()?;
     say("building the runtime");
-    process::run(process::cargo().args(["build", "--quiet", "--package", "busway-cli"]))?;
+    let busway = process::build("busway", &[])?;
     let example = process::root().join("examples/quakes");
     let feed = example.join("usgs-quakes-week.geojson");
     let feed = std::fs::read_to_string(&feed).with_context(|| format!("cannot read {}", feed.display()))?;
     let expected = expect::from_feed(&feed)?;
 
     let folder = process::target().join("demo");
-    let node = Node::start(&process::busway("debug"), &example.join("busway.toml"), &folder)?;
+    let node = Node::start(&busway, &example.join("busway.toml"), &folder)?;
     refuse_unless_running(&node.status()?, &expected)?;
     say(&format!("publishing {} seismic events to `quakes.raw`", expected.features));
     node.publish("quakes.raw", &lines(&feed)?)?;
