@@ -83,8 +83,8 @@
 //! | the same, not replayable | `backlog_bytes` | `full` is raised; publishers have to wait |
 //! | chunks in flight | the concurrency and five; one if strict | waits |
 //! | events between the oldest outstanding and the newest delivered | `cursor::SPREAD` | newer ones wait |
-//! | parked | `parked` | no new events start; retries go on |
-//! | dead letters | `dead_letters` | nothing starts |
+//! | parked | `parked` | no new events start; retries go on; if not replayable and some wait, `full` is raised |
+//! | dead letters | `dead_letters` | nothing starts; the same |
 //! | fetched bodies | `chunk_events`, and a share of `window_bytes` | fetches later |
 //! | cached routes | `routing::CACHED_TOPICS` | the cache starts over |
 

@@ -307,7 +307,8 @@ impl Sub {
             cx.out.push(Action::Warn(Warning::DeadFull { sub: self.id }));
         }
         (self.parked_full, self.dead_full) = (parked_full, dead_full);
-        let backlog = self.waiting > 0 || matches!(self.feed, Feed::Behind { .. });
+        // Where the log keeps what it does not take, it lags, and others who want the same topics are not cut off from them.
+        let backlog = !cx.bus.options.replayable && (self.waiting > 0 || matches!(self.feed, Feed::Behind { .. }));
         let full = !self.detached
             && (over(self.full, self.held_bytes, limits.backlog_bytes) || ((parked_full || dead_full) && backlog));
         if full != self.full {

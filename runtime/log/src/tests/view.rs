@@ -353,6 +353,50 @@ fn a_flipped_bit_in_the_view_on_disk_gives_no_garbage() {
     assert!(refused > 5, "{refused} refused, {harmless} harmless");
 }
 
+/// Does something to a file.
+type Spoil = fn(&Path);
+
+/// A file that is gone, empty or names another that is not there is damage of the view and no failure of the disk.
+#[test]
+fn a_view_on_disk_without_one_of_its_files_is_made_again_from_a_whole_log() {
+    let root = tempfile::tempdir().expect("a folder");
+    let good = root.path().join("good");
+    let (log, mut recovered) = on_disk(&good).expect("opens");
+    begin(&log, &mut recovered.state);
+    fill(&log, &mut recovered.state, 1_000, 100, Some(3));
+    let expected = entries(&recovered.state);
+    log.close().expect("closes");
+    drop((log, recovered));
+    drop(on_disk(&good).expect("opens once more, so that the entries are in tables"));
+    let view = good.join("view");
+    let spoils: [(&str, Spoil); 3] = [
+        ("without", |file| std::fs::remove_file(file).expect("removed")),
+        ("nothing in", |file| std::fs::write(file, []).expect("written")),
+        ("another name in", |file| {
+            let mut bytes = std::fs::read(file).expect("read");
+            bytes[0] = bytes[0].wrapping_add(1);
+            std::fs::write(file, bytes).expect("written");
+        }),
+    ];
+    let mut spoilt = 0;
+    for file in files(&view).into_iter().filter(|file| file.metadata().is_ok_and(|m| m.len() > 0)) {
+        for (what, spoil) in spoils {
+            let name = file.strip_prefix(&good).expect("below it");
+            let bad = root.path().join("bad");
+            copy(&good, &bad);
+            spoil(&bad.join(name));
+            let (log, recovered) = on_disk(&bad).unwrap_or_else(|error| panic!("{what} {}: {error}", name.display()));
+            assert_eq!(entries(&recovered.state), expected, "{what} {}", name.display());
+            assert_held(&log, &recovered.state, what);
+            log.close().expect("closes");
+            drop((log, recovered));
+            std::fs::remove_dir_all(&bad).expect("removed");
+            spoilt += 1;
+        }
+    }
+    assert!(spoilt >= 9, "{spoilt}");
+}
+
 /// A view on disk that has its folder copied around some of its changes, as a kill at that moment would leave it.
 #[derive(Debug)]
 struct Watched {

@@ -7,7 +7,7 @@
 //! It does its own file access, in a folder that only the holder of the data folder's lock opens.
 
 use std::fmt;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,7 +57,7 @@ impl Views for DiskViews {
 
     fn wipe(&self, dir: &Path) -> Result<(), LogError> {
         match std::fs::remove_dir_all(dir) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LogError::io("removing", dir, error)),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(LogError::io("removing", dir, error)),
             _ => Ok(()),
         }
     }
@@ -96,9 +96,18 @@ fn guarded<T>(dir: &Path, run: impl FnOnce() -> fjall::Result<T>) -> Result<T, L
 
 fn failed(dir: &Path, error: fjall::Error) -> LogError {
     match error {
-        fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => {
-            LogError::io("using the view in", dir, cause)
-        }
+        fjall::Error::Io(cause) | fjall::Error::Storage(fjall::LsmError::Io(cause)) => match cause.kind() {
+            // Files that do not fit each other or end too early: the disk does what it is told.
+            ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput => {
+                let what = format!("its files do not fit each other: {cause}");
+                LogError::View { dir: dir.to_owned(), what }
+            }
+            _ => LogError::io("using the view in", dir, cause),
+        },
         fjall::Error::Poisoned => {
             let what = "an earlier write failed; see the log lines before this one".to_owned();
             LogError::View { dir: dir.to_owned(), what }
