@@ -12,6 +12,7 @@ mod process;
 mod programs;
 mod replay;
 mod requests;
+mod scaffold;
 mod semantics;
 mod shop;
 mod starting;

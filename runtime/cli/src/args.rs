@@ -47,6 +47,7 @@ pub(crate) struct NodeArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    New(cmd::new::NewArgs),
     Run(cmd::run::RunArgs),
     Check(cmd::check::CheckArgs),
     Inspect(cmd::inspect::InspectArgs),

@@ -9,6 +9,7 @@ pub(crate) mod forget;
 pub(crate) mod inspect;
 pub(crate) mod kv;
 pub(crate) mod log;
+pub(crate) mod new;
 pub(crate) mod publish;
 pub(crate) mod replay;
 pub(crate) mod run;
@@ -26,6 +27,7 @@ use crate::output::Output;
 pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
     let Cli { node, command } = cli;
     match command {
+        Command::New(args) => new::run(&args, output),
         Command::Run(args) => run::run(args, node, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Check(args) => check::run(&args, output),

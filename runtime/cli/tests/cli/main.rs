@@ -4,6 +4,7 @@ mod admin;
 mod contract;
 mod harness;
 mod log;
+mod new;
 
 use std::fs;
 
@@ -53,7 +54,7 @@ fn a_value_that_is_far_too_long_is_told_by_its_start_and_its_length() {
 fn help_goes_to_stdout_and_shows_an_example() {
     let sandbox = Sandbox::new();
     for command in
-        ["run", "check", "inspect", "contract", "publish", "tail", "status", "dead", "kv", "log", "completions"]
+        ["new", "run", "check", "inspect", "contract", "publish", "tail", "status", "dead", "kv", "log", "completions"]
     {
         let run = sandbox.busway(&[command, "--help"]);
         assert_eq!(run.code, 0);

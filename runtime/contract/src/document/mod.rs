@@ -25,6 +25,7 @@ use crate::model::{Contract, Direction, Function};
 use crate::source::{Found, Source, merge};
 
 pub use example::example;
+pub use wit::name as wit_name;
 
 /// Kinds of documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

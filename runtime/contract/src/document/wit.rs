@@ -88,7 +88,8 @@ fn package(id: &ContractId) -> String {
     format!("{}:{}{version}", name(&id.namespace), name(&id.package))
 }
 
-fn name(of: &str) -> String {
+/// A name as WIT writes it: with a percent sign where it is one of its own words.
+pub fn name(of: &str) -> String {
     if KEYWORDS.contains(&of) { format!("%{of}") } else { of.to_owned() }
 }
 
