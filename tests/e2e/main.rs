@@ -3,6 +3,7 @@
 mod bad_components;
 mod bounds;
 mod coverage;
+mod dev;
 mod guests;
 mod harness;
 mod lifecycle;

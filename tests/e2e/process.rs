@@ -12,14 +12,14 @@ use busway_types::{Clock as _, SystemClock};
 /// How long a process may take for what it is asked.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-fn command(runtime: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(runtime: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(busway_tests::busway());
     command.env("BUSWAY_RUNTIME_DIR", runtime).env_remove("BUSWAY_TOKEN").env("NO_COLOR", "1").args(arguments);
     command
 }
 
 /// A node process; killed when the test ends.
-struct NodeProcess(Child);
+pub(crate) struct NodeProcess(pub(crate) Child);
 
 impl NodeProcess {
     fn start(runtime: &Path, arguments: &[&str]) -> Self {
@@ -27,12 +27,12 @@ impl NodeProcess {
         Self(child.expect("the node starts"))
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.0.id().to_string()]).status().expect("kill runs");
         assert!(sent.success());
     }
 
-    fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn ended(&mut self) -> Option<i32> {
         let clock = SystemClock::new();
         let began = clock.now();
         while clock.now().since(began) < PATIENCE {
@@ -53,7 +53,7 @@ impl Drop for NodeProcess {
 }
 
 /// Runs a command until it succeeds: a node needs a moment to be there.
-fn ask(runtime: &Path, arguments: &[&str], input: &str) -> String {
+pub(crate) fn ask(runtime: &Path, arguments: &[&str], input: &str) -> String {
     let clock = SystemClock::new();
     let began = clock.now();
     loop {

@@ -42,7 +42,7 @@ interface other {
 "#;
 
 /// `busway new`, in a folder.
-fn scaffold(folder: &Path, arguments: &[&str]) {
+pub(crate) fn scaffold(folder: &Path, arguments: &[&str]) {
     let made = Command::new(busway_tests::busway()).current_dir(folder).arg("new").args(arguments).output();
     let made = made.expect("the binary starts");
     assert!(made.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&made.stderr));

@@ -48,6 +48,7 @@ pub(crate) struct NodeArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     New(cmd::new::NewArgs),
+    Dev(cmd::dev::DevArgs),
     Run(cmd::run::RunArgs),
     Check(cmd::check::CheckArgs),
     Inspect(cmd::inspect::InspectArgs),

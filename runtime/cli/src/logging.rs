@@ -42,6 +42,14 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<()> {
     Ok(())
 }
 
+/// Begins to write log lines of at least `level` to a writer, as text without times.
+pub(crate) fn start_with<W: std::io::Write>(level: &str, writer: impl Fn() -> W + Send + Sync + 'static) -> Result<()> {
+    let filter = EnvFilter::try_new(directives(level)).with_context(|| format!("`{level}` is no log level"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    builder.with_ansi(crate::output::is_attended()).with_target(false).without_time().init();
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod contract;
 pub(crate) mod dead;
+pub(crate) mod dev;
 pub(crate) mod forget;
 pub(crate) mod inspect;
 pub(crate) mod kv;
@@ -28,6 +29,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
     let Cli { node, command } = cli;
     match command {
         Command::New(args) => new::run(&args, output),
+        Command::Dev(args) => dev::run(args, node, output),
         Command::Run(args) => run::run(args, node, output),
         Command::Bench(args) => bench::run(args, output),
         Command::Check(args) => check::run(&args, output),

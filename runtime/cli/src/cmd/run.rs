@@ -165,7 +165,7 @@ fn data_folder(engine: Option<&EngineUrl>, app: Option<&App>) -> Option<PathBuf>
     }
 }
 
-fn announce(node: &Node, data: Option<PathBuf>, token: String) -> Result<Option<Announcement>> {
+pub(super) fn announce(node: &Node, data: Option<PathBuf>, token: String) -> Result<Option<Announcement>> {
     let file = NodeFile { pid: id(), address: node.admin_addr(), token, data, started_ms: SystemClock::new().now() };
     match Announcement::write(&folder()?, &file) {
         Ok(announcement) => Ok(Some(announcement)),
@@ -178,7 +178,7 @@ fn announce(node: &Node, data: Option<PathBuf>, token: String) -> Result<Option<
 }
 
 /// The user's cache folder; none when there is no home.
-fn cache() -> Option<PathBuf> {
+pub(super) fn cache() -> Option<PathBuf> {
     directories::BaseDirs::new().map(|dirs| dirs.cache_dir().join("busway"))
 }
 
@@ -208,18 +208,18 @@ fn banner(report: &StatusReport, app: &Path) {
 }
 
 /// Ctrl-C, and the signal by which services are ended.
-struct Signals {
+pub(super) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(super) fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 
-    async fn next(&mut self) {
+    pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}

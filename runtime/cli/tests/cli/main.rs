@@ -53,9 +53,21 @@ fn a_value_that_is_far_too_long_is_told_by_its_start_and_its_length() {
 #[test]
 fn help_goes_to_stdout_and_shows_an_example() {
     let sandbox = Sandbox::new();
-    for command in
-        ["new", "run", "check", "inspect", "contract", "publish", "tail", "status", "dead", "kv", "log", "completions"]
-    {
+    for command in [
+        "new",
+        "dev",
+        "run",
+        "check",
+        "inspect",
+        "contract",
+        "publish",
+        "tail",
+        "status",
+        "dead",
+        "kv",
+        "log",
+        "completions",
+    ] {
         let run = sandbox.busway(&[command, "--help"]);
         assert_eq!(run.code, 0);
         assert!(run.stdout.contains("Example"), "{command}");

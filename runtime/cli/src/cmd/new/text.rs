@@ -232,7 +232,7 @@ pub(super) fn readme(name: &str, role: Role, interfaces: &[ContractId]) -> Strin
     format!(
         "# {name}\n\nA {}, for the event bus busway. {}\n\
          ```console\n$ rustup target add wasm32-wasip2     # once\n$ cargo build --release\n$ busway inspect {component}\n\
-         $ busway run target/wasm32-wasip2/release\n```\n\n\
+         $ busway dev     # builds on every change and runs it\n```\n\n\
          To run it with others, copy `{component}` into the folder that `busway run` runs.\n\n\
          - `{code}` is the service.\n- `wit/world.wit` says what it imports and exports; `wit/deps` has the packages that \
          this needs.\n",
@@ -245,8 +245,8 @@ pub(super) fn readme(name: &str, role: Role, interfaces: &[ContractId]) -> Strin
 pub(super) fn next_steps(name: &str, folder: &str, role: Role) -> String {
     format!(
         "\nNext:\n  cd {folder}\n  rustup target add wasm32-wasip2   # once\n  cargo build --release\n  busway inspect \
-         {component}\n  busway run \
-         target/wasm32-wasip2/release",
+         {component}\n  busway dev   # \
+         builds on every change and runs it",
         component = component(name, role)
     )
 }
