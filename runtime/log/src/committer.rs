@@ -103,6 +103,8 @@ pub(crate) enum Step {
 
 enum Work {
     Group(Vec<Job>),
+    /// A checkpoint is to be asked for.
+    Checkpoint,
     Idle,
     Close,
 }
@@ -160,6 +162,10 @@ impl Committer {
         let goes_on = !matches!(work, Work::Close);
         match work {
             Work::Group(jobs) => self.group(jobs),
+            Work::Checkpoint => {
+                let result = self.ask_for_checkpoint();
+                self.check(&result);
+            }
             Work::Idle => {
                 let result = self.idle();
                 self.check(&result);
@@ -214,6 +220,10 @@ impl Committer {
             self.checkpoint.slices = queue.slices.take();
         }
         let failed = self.shared.failure().is_some();
+        if queue.checkpoint && !self.checkpoint.asked && !failed {
+            queue.checkpoint = false;
+            return Some(Work::Checkpoint);
+        }
         if !queue.jobs.is_empty() || (self.checkpoint.slices.is_some() && !failed) {
             let mut bytes = 0;
             let taken = queue.jobs.iter().take_while(|job| {

@@ -231,6 +231,16 @@ impl Log {
         Ok(())
     }
 
+    /// The same where space is short: if only a newer checkpoint is missing for segments to be given back, one is made,
+    /// without waiting for the next segment, which may never come. They are given back by the next call.
+    pub fn make_room_before(&self, offset: Offset) -> Result<(), LogError> {
+        self.release_before(offset)?;
+        if upkeep::waits_for_checkpoint(&self.shared, offset) {
+            self.shared.want_checkpoint();
+        }
+        Ok(())
+    }
+
     /// Waits until released segments are given back and full ones have their footers.
     #[cfg(any(test, feature = "testing"))]
     pub fn settle_upkeep(&self) {

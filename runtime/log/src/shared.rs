@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     pub(crate) jobs: VecDeque<Job>,
     /// A finished checkpoint to be written.
     pub(crate) slices: Option<Slices>,
+    /// A checkpoint is wanted although no segment was begun.
+    pub(crate) checkpoint: bool,
     /// Nothing is accepted any more.
     pub(crate) closed: bool,
     /// The committer sleeps and has to be woken.
@@ -185,6 +187,13 @@ impl Shared {
     pub(crate) fn offer_slices(&self, slices: Slices) {
         let mut queue = lock(&self.queue);
         queue.slices = Some(slices);
+        self.wake_committer(&mut queue);
+    }
+
+    /// Asks for a checkpoint, after the one that is being written if there is one.
+    pub(crate) fn want_checkpoint(&self) {
+        let mut queue = lock(&self.queue);
+        queue.checkpoint = true;
         self.wake_committer(&mut queue);
     }
 

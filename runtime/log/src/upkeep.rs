@@ -179,6 +179,13 @@ pub(crate) fn release_before(shared: &Shared, offset: Offset) {
     shared.upkeep.release(segments.drain(..count));
 }
 
+/// Whether a whole segment lies below `offset` that the newest checkpoint does not make needless.
+pub(crate) fn waits_for_checkpoint(shared: &Shared, offset: Offset) -> bool {
+    let segments = shared.segments();
+    // What could be given back was taken out before; the last one is the one being written.
+    segments.len() > 1 && segments[0].next_offset() <= offset
+}
+
 /// Gives one segment back, which is in the list no more.
 fn give_back(shared: &Shared, segment: Arc<Segment>) -> Result<(), (Arc<Segment>, LogError)> {
     let try_it = |segment: &Arc<Segment>| -> Result<(), LogError> {

@@ -35,8 +35,20 @@ pub(super) struct Sequenced {
 pub(super) struct Compaction {
     pub(super) began: Timestamp,
     pub(super) ended: Timestamp,
-    /// What [`busway_log::Overlay::freed`] was then.
+    /// What [`busway_log::Overlay::freed`] was when it was decided on.
     pub(super) freed: u64,
+    /// The next one, which has to wait until the view has heard of what became needless.
+    pub(super) wanted: Option<Wanted>,
+}
+
+/// A compaction that would give something back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// What [`busway_log::Overlay::freed`] was when that was noticed.
+    pub(super) freed: u64,
+    /// The last transaction then; the view hears of it a moment later.
+    pub(super) seq: u64,
+    pub(super) noticed: Timestamp,
 }
 
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use busway_log::{SegmentInfo, SubChange, SubState, View};
 use busway_types::{SubId, Timestamp};
 
-use super::core::{Compaction, Core};
+use super::core::{Compaction, Core, Wanted};
 use super::{Shared, failed, retention};
 use crate::EngineError;
 
@@ -18,6 +18,8 @@ use crate::EngineError;
 const DETACHED_FOR: Duration = Duration::from_hours(24);
 /// How often what nobody needs is looked for.
 const TIDY_EVERY: Duration = Duration::from_secs(1);
+/// After this time the view has heard of everything that touches it, unless it is in trouble.
+const HEARD_AFTER: Duration = Duration::from_secs(3);
 /// The shortest time between two compactions of the view; ten times as long as the last one took, if that is more.
 const COMPACT_EVERY: Duration = Duration::from_secs(2);
 
@@ -42,7 +44,10 @@ impl Shared {
             self.make_room_in_view(core, &**view, log.bytes(), now);
         }
         let to = retention::release_to(&segments, core.state.needed_from(), &self.limits, now);
-        if to > log.oldest() {
+        let used = log.bytes() + self.view_bytes.load(Ordering::Relaxed);
+        if to > log.oldest() && used >= self.limits.disk_bytes / 10 * retention::PUBLISHERS_TENTHS {
+            log.make_room_before(to).map_err(|e| failed(&e))?;
+        } else if to > log.oldest() {
             log.release_before(to).map_err(|e| failed(&e))?;
         }
         Ok(())
@@ -84,13 +89,23 @@ impl Shared {
         if in_view + log_bytes < limit / 10 * retention::COMPACTING_TENTHS || in_view < limit / 10 {
             return;
         }
-        let Compaction { began, ended, freed: before } = core.compaction;
+        let Compaction { began, ended, freed: before, wanted } = core.compaction;
         let pause = (ended.since(began) * 10).max(COMPACT_EVERY);
-        if freed != before && now.since(ended) >= pause {
-            core.compaction = Compaction { began: now, ended: now, freed };
+        let Some(wanted) = wanted.filter(|_| freed != before) else {
+            if freed != before {
+                // Now would be too early: the view does not know yet what is gone, and would keep it for good.
+                let seq = core.state.next_seq.saturating_sub(1);
+                core.compaction.wanted = Some(Wanted { freed, seq, noticed: now });
+            } else if in_view + log_bytes >= limit / 10 * retention::PUBLISHERS_TENTHS {
+                self.release_oldest_holding(core, "what fills the disk (limits.disk-bytes)");
+            }
+            return;
+        };
+        // Transactions that do not touch the view do not move it on by themselves.
+        let has_heard = view.applied() >= wanted.seq || now.since(wanted.noticed) >= HEARD_AFTER;
+        if has_heard && now.since(ended) >= pause {
+            core.compaction = Compaction { began: now, ended: now, freed: wanted.freed, wanted: None };
             view.compact();
-        } else if freed == before && in_view + log_bytes >= limit / 10 * retention::PUBLISHERS_TENTHS {
-            self.release_oldest_holding(core, "what fills the disk (limits.disk-bytes)");
         }
     }
 

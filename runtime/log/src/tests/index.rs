@@ -289,3 +289,19 @@ fn footers_go_with_their_segments_and_strays_are_removed() {
     drop(open(&fs, medium()));
     assert!(!fs.files().contains_key(&stray));
 }
+
+/// Whoever waits for room writes nothing, so that no further segment brings a checkpoint along.
+#[test]
+fn where_space_is_short_a_checkpoint_is_made_without_a_further_segment() {
+    let (_, log, _) = filled();
+    for _ in 0..500 {
+        log.make_room_before(u64::MAX).expect("asked");
+        log.settle_upkeep();
+        if log.segments().len() == 1 {
+            return;
+        }
+        // The checkpoint is made behind the committer.
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("still there: {:?}", log.segments());
+}
