@@ -199,7 +199,7 @@ async fn what_a_removed_service_left_is_kept_until_it_is_forgotten() {
     let admin = bus.node.admin();
     bus.publish(vec![event("public.failing", "reject")]).await;
     bus.idle().await;
-    let named = || ForgetRequest { subscription: "failing".to_owned() };
+    let named = || ForgetRequest { subscription: "failing".to_owned(), key_value: false };
     let error = admin.forget(named()).await.expect_err("it is attached");
     assert!(error.status() == 409 && error.to_string().contains("remove the service first"), "{error}");
     std::fs::remove_file(app.path().join("failing.wasm")).expect("removed");
@@ -213,6 +213,24 @@ async fn what_a_removed_service_left_is_kept_until_it_is_forgotten() {
     bus.until("it is back", |status| status.services.len() == 1).await;
     bus.idle().await;
     assert_eq!(bus.service("failing").await.handled, 0, "it is new, and starts now");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_removed_service_stored_is_deleted_when_that_is_asked_for() {
+    let app = App::new().with(programs::COUNT, "count");
+    let bus = app.run_on_disk().await;
+    publish_counted(&bus, 30).await;
+    bus.idle().await;
+    let admin = bus.node.admin();
+    let forget = |key_value| ForgetRequest { subscription: "count".to_owned(), key_value };
+    assert_eq!(admin.forget(forget(true)).await.expect_err("it runs").status(), 409);
+    std::fs::remove_file(app.path().join("count.wasm")).expect("removed");
+    bus.until("it is gone", |status| status.detached.len() == 1 && status.services.is_empty()).await;
+    assert_eq!(admin.forget(forget(false)).await.expect("forgotten").keys, 0);
+    assert_eq!(bus.kv("count", "total").await.as_deref(), Some("30"), "kept unless it is asked for");
+    assert!(admin.forget(forget(true)).await.expect("deleted").keys > 1);
+    assert_eq!(admin.forget(forget(true)).await.expect_err("nothing is left").status(), 404);
     bus.stop().await;
 }
 

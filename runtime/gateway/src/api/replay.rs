@@ -9,8 +9,11 @@ use super::TailFrom;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ForgetRequest {
-    /// The detached subscription.
+    /// The detached subscription; with `key_value` also a service that has none.
     pub subscription: String,
+    /// Whether the key-value of its service goes too.
+    #[serde(default)]
+    pub key_value: bool,
 }
 
 /// The answer to `POST /v1/forget`: what was let go.
@@ -24,6 +27,9 @@ pub struct Forgotten {
     pub dead: usize,
     /// Offsets between its cursor and the head of the log.
     pub lag: u64,
+    /// Keys of key-value.
+    #[serde(default)]
+    pub keys: u64,
 }
 
 /// The body of `POST /v1/replay`.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_engine::{EngineStatus, KnownSubscription, ReadRequest};
+use busway_engine::{EngineStatus, KnownSubscription, KvSelect, ReadRequest};
 use busway_gateway::api::{ApiError, ForgetRequest, Forgotten, ReplayReply, ReplayRequest, TailFrom};
-use busway_types::{Event, Offset, Pattern, Replay, ServiceName, SubscriptionState};
+use busway_types::{Event, KvWrite, Offset, Pattern, Replay, ServiceName, SubscriptionState};
 use tokio::sync::oneshot;
 
 use crate::driver::{self, PARTITION};
@@ -15,6 +15,8 @@ use crate::inner::Inner;
 const COUNT_FOR: Duration = Duration::from_secs(5);
 /// How long to wait for what is in flight.
 const DRAIN_FOR: Duration = Duration::from_secs(20);
+/// Keys that are deleted in one transaction.
+const CLEARED_AT_ONCE: usize = 1_000;
 const READ_EVENTS: usize = 4_096;
 const READ_BYTES: usize = 8 * 1024 * 1024;
 
@@ -61,19 +63,54 @@ pub(super) async fn replay(inner: &Arc<Inner>, request: ReplayRequest) -> Result
 }
 
 pub(super) async fn forget(inner: &Inner, request: ForgetRequest) -> Result<Forgotten, ApiError> {
-    let name = request.subscription;
-    let known = inner.engine.subscriptions().into_iter().find(|known| known.name == name).ok_or_else(|| {
-        ApiError::not_found(format!(
+    let ForgetRequest { subscription: name, key_value } = request;
+    let known = inner.engine.subscriptions().into_iter().find(|known| known.name == name);
+    let service = match &known {
+        Some(known) => Some(known.service.clone()),
+        // A service that never subscribed may have stored something.
+        None => name.parse::<ServiceName>().ok().filter(|service| key_value && inner.engine.kv_bytes(service) > 0),
+    };
+    let Some(service) = service else {
+        return Err(ApiError::not_found(format!(
             "no subscription `{name}` is known here; `busway status` lists those that are detached"
-        ))
-    })?;
-    if known.detached_since.is_none() || !inner.engine.forget(&name).map_err(super::failed)? {
+        )));
+    };
+    let attached = || {
         let detail = format!("a service is attached to `{name}`; remove the service first, then forget what it left");
-        return Err(ApiError::Conflict { detail });
+        Err(ApiError::Conflict { detail })
+    };
+    if key_value && inner.services.get(&service).is_some() {
+        return attached();
+    }
+    let mut forgotten = Forgotten { subscription: name.clone(), parked: 0, dead: 0, lag: 0, keys: 0 };
+    if let Some(known) = known {
+        if known.detached_since.is_none() || !inner.engine.forget(&name).map_err(super::failed)? {
+            return attached();
+        }
+        let lag = inner.engine.status().head.saturating_sub(known.state.cursor);
+        let (parked, dead) = (known.state.parked.len(), known.state.dead.len());
+        forgotten = Forgotten { parked, dead, lag, ..forgotten };
+    }
+    if key_value {
+        forgotten.keys = clear(inner, &service).await?;
     }
     inner.engine.flush().await.map_err(super::failed)?;
-    let lag = inner.engine.status().head.saturating_sub(known.state.cursor);
-    Ok(Forgotten { subscription: name, parked: known.state.parked.len(), dead: known.state.dead.len(), lag })
+    Ok(forgotten)
+}
+
+/// Deletes the key-value of a service that does not run, a page at a time; gives how many keys there were.
+async fn clear(inner: &Inner, service: &ServiceName) -> Result<u64, ApiError> {
+    let page = KvSelect { prefix: "", after: None, limit: CLEARED_AT_ONCE };
+    let mut cleared = 0;
+    loop {
+        let keys = inner.engine.kv_keys(service, &page).map_err(super::failed)?;
+        if keys.is_empty() {
+            return Ok(cleared);
+        }
+        cleared += keys.len() as u64;
+        let deletes = keys.into_iter().map(|key| KvWrite::Delete { key }).collect();
+        inner.engine.kv_write(service, Vec::new(), deletes).await.map_err(super::failed)?;
+    }
 }
 
 async fn ask(inner: &Inner, sub: busway_types::SubId, replay: Replay) -> Result<(Replay, u32), ApiError> {
