@@ -192,6 +192,10 @@ fn forgetting_says_what_was_let_go() {
     let run = node.busway(&["forget", "stock"], b"");
     assert_eq!(run.stdout, "stock is forgotten: it was 30 events behind, with 1 waiting event and 2 dead letters\n");
     assert!(node.asked()[0].ends_with(r#"{"subscription":"stock"}"#), "{}", node.asked()[0]);
+    let node = Rote::answering(&[(200, r#"{"subscription":"stock","parked":0,"dead":0,"lag":0,"keys":12}"#)]);
+    let run = node.busway(&["forget", "stock", "--key-value"], b"");
+    assert!(run.stdout.ends_with("and 0 dead letters; 12 keys of key-value are deleted\n"), "{}", run.stdout);
+    assert!(node.asked()[0].ends_with(r#"{"subscription":"stock","key_value":true}"#), "{}", node.asked()[0]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct ForgetRequest {
     /// The detached subscription; with `key_value` also a service that has none.
     pub subscription: String,
     /// Whether the key-value of its service goes too.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub key_value: bool,
 }
 
