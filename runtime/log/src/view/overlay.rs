@@ -16,6 +16,10 @@ use crate::error::LogError;
 use crate::state::SubState;
 use crate::txn::Txn;
 
+/// How often the bytes of a service are looked at anew because the view went on meanwhile. After that they may be off by what
+/// waits for the view.
+const LOOKS: usize = 8;
+
 /// What a state holds beyond its view.
 #[derive(Clone, Debug)]
 pub struct Overlay {
@@ -144,8 +148,16 @@ impl Overlay {
 
     /// Bytes of a service's keys and values, and of those that were written over and are not in the view yet.
     pub(crate) fn kv_bytes(&mut self, service: &ServiceName) -> Result<usize, LogError> {
-        self.prune();
-        self.kv.bytes(&*self.view, service)
+        let mut bytes = 0;
+        for _ in 0..LOOKS {
+            self.prune();
+            bytes = self.kv.bytes(&*self.view, service)?;
+            // What the view took in between was counted twice, and where it shrank something that is too little.
+            if self.view.applied() == self.pruned {
+                break;
+            }
+        }
+        Ok(bytes)
     }
 
     /// How many entries of the view became needless since it was opened, about: grows, and stays the same when there is
