@@ -1,20 +1,12 @@
-//! The HTTP edge of a node: today its admin API.
+//! The HTTP sides of a node: the admin API for its operator, and the gateway for everybody else.
 //!
-//! Role: turns HTTP into calls of [`AdminBackend`] and back. `ADMIN.md` beside this crate describes the routes, [`api`]
-//! holds the values, [`serve`] the server.
-//!
-//! Invariants: every route but health needs the token; every request has bounds on its size and time; a reader of
-//! events is served at its own pace from the log and is told what it missed; every refusal is a problem document
-//! (RFC 9457). Never here: tasks (the node spawns [`serve`]), decisions about events, anything a guest can reach.
+//! Two listeners, two trees: [`admin`] (a token, loopback by default) and [`edge`] (TLS, authentication, limits that are
+//! safe on the open internet). They share nothing but the values of events. Neither spawns a task of the node, and
+//! neither decides anything about events.
 
-pub mod api;
-mod backend;
-mod guard;
-mod routes;
-mod server;
-mod tail;
-mod token;
+pub mod admin;
+pub mod edge;
 
-pub use backend::{AdminBackend, Reply, TailBatch, TailRead};
-pub use server::{AdminConfig, GRACE, ServeError, bind, serve};
-pub use token::{AdminToken, NoEntropy};
+pub use admin::{
+    AdminBackend, AdminConfig, AdminToken, GRACE, NoEntropy, Reply, ServeError, TailBatch, TailRead, api, bind, serve,
+};

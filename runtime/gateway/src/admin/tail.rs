@@ -10,9 +10,9 @@ use axum::body::Body;
 use busway_types::{Offset, Pattern};
 use bytes::Bytes;
 
-use crate::TailRead;
-use crate::api::{ApiError, Envelope, TailFrom, TailLine};
-use crate::server::Admin;
+use super::TailRead;
+use crate::admin::api::{ApiError, Envelope, TailFrom, TailLine};
+use super::server::Admin;
 
 const READ_EVENTS: usize = 256;
 const READ_BYTES: usize = 1024 * 1024;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use busway_types::{Logged, Offset, Pattern, ServiceName};
 
-use crate::api::{
+use crate::admin::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery, PublishReply,
     PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom, Trace,
     TraceQuery,

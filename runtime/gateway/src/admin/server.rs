@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::{AdminBackend, AdminToken, routes};
+use super::{AdminBackend, AdminToken, routes};
 
 /// How long requests have to finish when the node stops.
 pub const GRACE: Duration = Duration::from_secs(5);

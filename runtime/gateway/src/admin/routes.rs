@@ -17,14 +17,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{
+use crate::admin::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health, KvPage, KvQuery,
     PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
     Trace, TraceQuery,
 };
-use crate::guard::{HEALTH, guard};
-use crate::server::Admin;
-use crate::tail::{TailRequest, body};
+use super::guard::{HEALTH, guard};
+use super::server::Admin;
+use super::tail::{TailRequest, body};
 
 type Answer<T> = Result<Json<T>, ApiError>;
 
