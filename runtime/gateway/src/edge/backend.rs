@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_contract::Contract;
-use busway_types::{Draft, Key, Limits, Offset, Receipt, ServiceName, Topic};
+use busway_types::{Draft, Key, Limits, Offset, Receipt, ServiceName, Timestamp, Topic};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 
@@ -40,10 +40,12 @@ pub enum EdgeError {
     /// The data is wrong; change it (400, or 422 when it breaks a contract).
     #[error("{detail}")]
     Invalid {
-        /// What is wrong and what would be right; with the path of the field when a contract is broken.
+        /// What is wrong and what would be right.
         detail: String,
         /// Which element of a batch, from 0.
         index: Option<usize>,
+        /// The place in the data, such as `order.lines[2].quantity`, when a contract is broken there.
+        path: Option<String>,
         /// Whether it is well-formed and breaks the contract of its topic.
         is_contract: bool,
     },
@@ -78,6 +80,9 @@ pub enum EdgeError {
 pub trait EdgeBackend: Send + Sync + 'static {
     /// The limits of the node, for drafts.
     fn limits(&self) -> &Limits;
+
+    /// The time of the node, from which delays and expiries count.
+    fn now(&self) -> Timestamp;
 
     /// Whether every subscription of the app exists and the node takes work.
     fn is_ready(&self) -> bool;
