@@ -12,8 +12,8 @@ use axum::http::uri::Authority;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::admin::api::ApiError;
 use super::server::Admin;
+use crate::admin::api::ApiError;
 
 pub(crate) const HEALTH: &str = "/v1/health";
 

@@ -17,14 +17,14 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::guard::{HEALTH, guard};
+use super::server::Admin;
+use super::tail::{TailRequest, body};
 use crate::admin::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health, KvPage, KvQuery,
     PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
     Trace, TraceQuery,
 };
-use super::guard::{HEALTH, guard};
-use super::server::Admin;
-use super::tail::{TailRequest, body};
 
 type Answer<T> = Result<Json<T>, ApiError>;
 

@@ -11,8 +11,8 @@ use busway_types::{Offset, Pattern};
 use bytes::Bytes;
 
 use super::TailRead;
-use crate::admin::api::{ApiError, Envelope, TailFrom, TailLine};
 use super::server::Admin;
+use crate::admin::api::{ApiError, Envelope, TailFrom, TailLine};
 
 const READ_EVENTS: usize = 256;
 const READ_BYTES: usize = 1024 * 1024;

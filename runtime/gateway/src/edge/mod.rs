@@ -8,8 +8,29 @@
 //! authenticated and authorised as the configuration says; every refusal is a problem document (RFC 9457); every
 //! buffer, connection and wait has a bound with a default that is safe on the open internet. Never here: decisions
 //! about events, anything of the admin API.
+//!
+//! `router.rs` says what a request passes in which order, and how a further part plugs in.
 
 pub mod auth;
 mod backend;
+mod body;
+mod config;
+mod context;
+mod health;
+mod limits;
+mod listen;
+mod path;
+mod problem;
+mod router;
+mod routes;
+mod serve;
 
 pub use backend::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeRequest};
+pub use body::{BodyError, Buffered, body_problem};
+pub use config::{EdgeConfig, EdgeConfigError};
+pub use context::{Peer, PeerCertificate, REQUEST_ID, RequestContext, TRACEPARENT};
+pub use limits::EdgeLimits;
+pub use listen::{EdgeServeError, bind};
+pub use problem::{Problem, Refusal, TYPE_PREFIX};
+pub use routes::{Matched, RouteConfig, Target};
+pub use serve::{Edge, Gateway};

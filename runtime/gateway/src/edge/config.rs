@@ -1,0 +1,40 @@
+//! Everything that can be set about the gateway.
+//!
+//! Role: plain values with safe defaults; the node fills them in from `[gateway]` of the manifest. Each part of the gateway
+//! keeps its own settings beside its code and has one field here. Invariant: a configuration can be exchanged while
+//! requests are served ([`super::Gateway::reload`]).
+
+use super::limits::EdgeLimits;
+use super::routes::RouteConfig;
+
+/// The settings of the gateway.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeConfig {
+    /// `[gateway.limits]`.
+    pub limits: EdgeLimits,
+    /// `[[gateway.routes]]`, in the order of the manifest.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// Why a configuration cannot be served. The one before stays in use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EdgeConfigError {
+    /// The path of a route cannot be one, or is taken.
+    #[error("the route `{name}` has a path that cannot be served: `{path}`: {problem}")]
+    Path {
+        /// The route.
+        name: String,
+        /// Its path.
+        path: String,
+        /// Why.
+        problem: String,
+    },
+    /// Two routes for the same requests.
+    #[error("the routes `{first}` and `{second}` are for the same path and method; take one out")]
+    Twice {
+        /// The one that was there.
+        first: String,
+        /// The one that came after it.
+        second: String,
+    },
+}

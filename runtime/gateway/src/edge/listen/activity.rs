@@ -1,0 +1,118 @@
+//! What a connection is waiting for, and until when.
+//!
+//! Role: the bytes ([`super::io`]), the requests and the task of a connection tell each other here whether the client has
+//! something to do. Invariant: while no request is being answered there is a deadline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::edge::limits::EdgeLimits;
+
+/// No moment.
+const NEVER: u64 = u64::MAX;
+
+/// What a connection is doing. Moments are microseconds since it began.
+#[derive(Debug)]
+pub(super) struct Activity {
+    began: Instant,
+    /// Requests that are being answered, to the end of their bodies.
+    active: AtomicUsize,
+    /// When the first byte of the head that is coming in arrived.
+    head_since: AtomicU64,
+    /// When the last answer ended.
+    idle_since: AtomicU64,
+    is_http2: AtomicBool,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            active: AtomicUsize::new(0),
+            // The first head has to come whether or not its first byte did.
+            head_since: AtomicU64::new(0),
+            idle_since: AtomicU64::new(NEVER),
+            is_http2: AtomicBool::new(false),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(NEVER - 1)
+    }
+
+    /// Bytes came in.
+    pub(super) fn received(&self) {
+        // On HTTP/2 they may be about the connection itself; on HTTP/1 between requests they are a head.
+        if self.active.load(Ordering::Relaxed) == 0
+            && !self.is_http2.load(Ordering::Relaxed)
+            && self.head_since.load(Ordering::Relaxed) == NEVER
+        {
+            self.head_since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    /// A head is complete: its request is being answered until what is given back is dropped.
+    pub(super) fn request(self: &Arc<Self>, is_http2: bool) -> Active {
+        self.active.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(NEVER, Ordering::Relaxed);
+        self.is_http2.store(is_http2, Ordering::Relaxed);
+        Active(Arc::clone(self))
+    }
+
+    /// When the connection has waited long enough; none while it is the gateway's turn.
+    pub(super) fn deadline(&self, limits: &EdgeLimits) -> Option<Instant> {
+        if self.active.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let head = at(self.began, self.head_since.load(Ordering::Relaxed), limits.header_time);
+        let idle = at(self.began, self.idle_since.load(Ordering::Relaxed), limits.idle_time);
+        head.or(idle)
+    }
+}
+
+fn at(began: Instant, micros: u64, later: Duration) -> Option<Instant> {
+    (micros != NEVER).then(|| began + Duration::from_micros(micros) + later)
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(super) struct Active(Arc<Activity>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_client_is_waited_for_as_long_as_what_it_is_doing_may_take() {
+        let limits = EdgeLimits {
+            header_time: Duration::from_secs(1),
+            idle_time: Duration::from_mins(1),
+            ..EdgeLimits::default()
+        };
+        let activity = Arc::new(Activity::new());
+        let left = || activity.deadline(&limits).map(|at| at.duration_since(Instant::now()).as_secs());
+        assert_eq!(left(), Some(1), "the first head has to come");
+        let active = activity.request(false);
+        assert_eq!(left(), None, "while it is being answered");
+        tokio::time::advance(Duration::from_secs(100)).await;
+        drop(active);
+        assert_eq!(left(), Some(60), "kept alive");
+        tokio::time::advance(Duration::from_secs(50)).await;
+        activity.received();
+        assert_eq!(left(), Some(1), "the next head has begun");
+        let active = activity.request(true);
+        drop(active);
+        activity.received();
+        assert_eq!(left(), Some(60), "bytes of HTTP/2 are no head");
+    }
+}

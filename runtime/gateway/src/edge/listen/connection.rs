@@ -1,0 +1,175 @@
+//! One connection, from its first byte to its last.
+//!
+//! HTTP/1.1 and HTTP/2 by hyper; what hyper does not bound by itself (the first byte, the time between requests, a client
+//! that does not read) is bounded here.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::{Future as _, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use http::{Request, Response, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep};
+
+use super::activity::{Active, Activity};
+use super::io::Guarded;
+use super::slots::Slot;
+use crate::edge::context::Peer;
+use crate::edge::limits::EdgeLimits;
+use crate::edge::serve::Gateway;
+
+/// How long an idle connection has to go away once it was told to.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// HTTP/2: how often a silent client is asked whether it is there, and how long it has to answer.
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// HTTP/2: bytes that a client may send ahead on one stream, and on all of them.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// HTTP/2: bytes of an answer that are held for one stream whose client does not read.
+const SEND_BUFFER: usize = 64 * 1024;
+/// HTTP/2: streams that a client opened and reset at once and that are not cleared away yet; more close the connection.
+const RESETS: usize = 20;
+
+/// Serves one connection to its end.
+pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, addr: SocketAddr, slot: Slot) {
+    // Small answers are not held back for the sake of larger packets.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%addr, %error, "the connection is gone");
+        return;
+    }
+    let limits = gateway.edge.config().limits.clone();
+    let activity = Arc::new(Activity::new());
+    let io = Guarded::new(stream, Arc::clone(&activity), limits.write_time, slot);
+    let peer = Arc::new(Peer { addr, is_tls: false, certificate: None });
+    if let Err(error) = converse(gateway, io, peer, activity, &limits).await {
+        tracing::debug!(%addr, error = &*error, "the connection ended early");
+    }
+}
+
+async fn converse<S>(
+    gateway: Arc<Gateway>,
+    io: Guarded<S>,
+    peer: Arc<Peer>,
+    activity: Arc<Activity>,
+    limits: &EdgeLimits,
+) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut stopping = gateway.edge.stopping();
+    let noted = Arc::clone(&activity);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let active = noted.request(request.version() == Version::HTTP_2);
+        let (gateway, peer) = (Arc::clone(&gateway), Arc::clone(&peer));
+        async move {
+            let response = gateway.handle(request, &peer).await;
+            Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked { body, _active: active }))
+        }
+    });
+    let builder = builder(limits);
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+    let mut told = pin!(async move { while !*stopping.borrow_and_update() && stopping.changed().await.is_ok() {} });
+    let mut is_told = false;
+    let mut alarm: Option<(Instant, Pin<Box<Sleep>>)> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(ended);
+        }
+        if !is_told && told.as_mut().poll(cx).is_ready() {
+            is_told = true;
+            connection.as_mut().graceful_shutdown();
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(ended);
+            }
+        }
+        let Some(deadline) = activity.deadline(limits) else {
+            alarm = None;
+            return Poll::Pending;
+        };
+        if is_over(&mut alarm, deadline, cx) {
+            if !is_told {
+                // A kept-alive connection ends in order, HTTP/2 with its GOAWAY.
+                is_told = true;
+                connection.as_mut().graceful_shutdown();
+                if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                    return Poll::Ready(ended);
+                }
+            }
+            if is_over(&mut alarm, deadline + FAREWELL, cx) {
+                return Poll::Ready(Err("the client kept the connection waiting".into()));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether a deadline has passed; if not, the task is woken when it has.
+fn is_over(alarm: &mut Option<(Instant, Pin<Box<Sleep>>)>, deadline: Instant, cx: &mut Context<'_>) -> bool {
+    let (set, sleep) = alarm.get_or_insert_with(|| (deadline, Box::pin(tokio::time::sleep_until(deadline))));
+    if *set != deadline {
+        *set = deadline;
+        sleep.as_mut().reset(deadline);
+    }
+    sleep.as_mut().poll(cx).is_ready()
+}
+
+fn builder(limits: &EdgeLimits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // The activity of the connection has the deadlines.
+        .header_read_timeout(None)
+        .max_buf_size(limits.header_bytes.max(8 * 1024))
+        .max_headers(limits.headers)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(RESETS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_EVERY);
+    builder
+}
+
+/// The body of an answer; while it is being sent, its request is being answered.
+struct Tracked {
+    body: Body,
+    _active: Active,
+}
+
+impl HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

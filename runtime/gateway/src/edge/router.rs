@@ -1,0 +1,120 @@
+//! What a request passes, in order, and where the parts of the gateway plug in.
+//!
+//! ```text
+//!   Gateway::handle   form, path, load, id, trace          (serve.rs)
+//!     health          open to everybody                    (health.rs)
+//!     admit           the route, who asks, how often       (here, auth)
+//!       route         the target of the manifest's route   (here: `to_target`)
+//!       own paths     /events/.., /openapi.json, ..        (here: `own`)
+//! ```
+//!
+//! **To plug in.** Paths that the gateway serves by itself: merge the part's `router(edge)` in [`own`] and list its paths
+//! in [`built_in`]. A target of routes: an arm in [`to_target`]. Who asks: [`admit`], which knows the route and whether it is
+//! open before it decides. Handlers find a [`RequestContext`](super::RequestContext), a [`Caller`] and, behind a route, a
+//! [`Matched`] in the extensions of the request, read bodies with [`Edge::read_body`] and refuse with a [`Problem`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Uri};
+use http_body_util::BodyExt as _;
+
+use super::auth::Caller;
+use super::backend::EdgeError;
+use super::config::{EdgeConfig, EdgeConfigError};
+use super::health;
+use super::problem::{Problem, Refusal};
+use super::routes::{Found, Matched, RouteTable, Target};
+use super::serve::Edge;
+
+/// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
+fn built_in() -> impl Iterator<Item = &'static str> {
+    health::PATHS.into_iter()
+}
+
+/// What the gateway serves by itself, behind authentication.
+fn own(_edge: &Arc<Edge>) -> Router {
+    Router::new()
+}
+
+/// One configuration's way through the gateway.
+struct Front {
+    edge: Arc<Edge>,
+    table: RouteTable,
+    request_time: Duration,
+}
+
+pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig) -> Result<Router, EdgeConfigError> {
+    let table = RouteTable::new(built_in(), &config.routes)?;
+    let front = Arc::new(Front { edge: Arc::clone(edge), table, request_time: config.limits.request_time });
+    let own = own(edge)
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(nothing_there)
+        .layer(middleware::from_fn_with_state(front, admit));
+    Ok(health::router(edge).method_not_allowed_fallback(wrong_method).merge(own))
+}
+
+/// Who asks, and may they; then on to the route's target, or to what the gateway serves by itself.
+async fn admit(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+    let found = front.table.find(request.method(), request.uri().path());
+    request.extensions_mut().insert(Caller::UNRESTRICTED);
+    let within = match &found {
+        Found::Route(matched) => matched.route.timeout.unwrap_or(front.request_time),
+        _ => front.request_time,
+    };
+    let answer = async {
+        match found {
+            Found::Route(matched) => to_target(&front.edge, matched, request).await,
+            Found::OtherMethods(methods) => other_methods(&methods).into_response(),
+            Found::Nothing => next.run(request).await,
+        }
+    };
+    tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
+        let detail = format!("there was no answer within {within:?}; the request may have taken effect all the same");
+        Problem::new(Refusal::TimedOut, detail).into_response()
+    })
+}
+
+async fn to_target(edge: &Arc<Edge>, matched: Matched, mut request: Request) -> Response {
+    let route = Arc::clone(&matched.route);
+    request.extensions_mut().insert(matched);
+    match &route.target {
+        Target::Service(service) => {
+            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+            match edge.backend.http(service, request).await {
+                Ok(response) => response.map(Body::new),
+                // The route is there; the service is not, now.
+                Err(EdgeError::NotFound(detail)) => Problem::new(Refusal::Unavailable, detail).into_response(),
+                Err(error) => Problem::from(error).into_response(),
+            }
+        }
+    }
+}
+
+fn other_methods(methods: &[Method]) -> Problem {
+    let allowed = methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
+    let problem = Problem::new(Refusal::Method, format!("this path takes {allowed}"));
+    match HeaderValue::from_str(&allowed) {
+        Ok(allowed) => problem.header(ALLOW, allowed),
+        Err(_) => problem,
+    }
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    Problem::new(Refusal::Method, format!("`{}` does not take {method}", shown(&uri)))
+}
+
+async fn nothing_there(uri: Uri) -> Problem {
+    Problem::new(Refusal::NotFound, format!("there is nothing at `{}`", shown(&uri)))
+}
+
+/// The beginning of a path, for messages.
+fn shown(uri: &Uri) -> String {
+    uri.path().chars().take(120).collect()
+}
