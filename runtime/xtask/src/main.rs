@@ -8,7 +8,7 @@ mod guests;
 mod mutants;
 mod process;
 mod proofs;
-mod validators;
+mod tools;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -96,7 +96,7 @@ fn wrong(usage: &str) -> ExitCode {
 
 fn test(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
-    validators::install()?;
+    tools::npm("tests/documents")?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
     process::run(process::cargo().arg("test").args(all).args(arguments))
