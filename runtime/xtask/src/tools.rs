@@ -31,7 +31,6 @@ pub(crate) fn npm(folder: &str) -> Result<()> {
 
 /// Where the Python packages of a requirements file are, once [`python`] has installed them: a virtual environment with
 /// programs in `bin`.
-#[expect(dead_code, reason = "for the clients of the gateway and the brokers, which come next")]
 pub(crate) fn environment(requirements: &str) -> PathBuf {
     let name: String = requirements.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     target().join("tools").join(name)
