@@ -4,6 +4,7 @@ mod bad_components;
 mod bounds;
 mod coverage;
 mod dev;
+mod gateway;
 mod guests;
 mod harness;
 mod lifecycle;

@@ -10,7 +10,7 @@ use busway_tests::programs;
 use busway_types::{Clock as _, SystemClock};
 
 /// How long a process may take for what it is asked.
-const PATIENCE: Duration = Duration::from_secs(50);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(50);
 
 pub(crate) fn command(runtime: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(busway_tests::busway());

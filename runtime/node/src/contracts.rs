@@ -8,11 +8,12 @@
 //! nothing is looked up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use busway_contract::{ContractId, Function, Kind, Use};
+use busway_contract::{Contract, ContractId, Function, Kind, Use};
 use busway_host::{Mismatch, Unknown, check_with_key};
 use busway_types::{Draft, Key, Limits, Topic};
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 /// How an event breaks the contract of its topic.
@@ -64,12 +65,20 @@ pub(crate) struct Contracts {
     any: AtomicBool,
     /// Every different version that is known, newest first.
     topics: RwLock<FxHashMap<Topic, Vec<Known>>>,
+    /// Every different contract that is used.
+    all: RwLock<Vec<Arc<Contract>>>,
 }
 
 impl Contracts {
     /// What is used from now on.
     pub(crate) fn set(&self, uses: Vec<Use>) {
         let mut topics: FxHashMap<Topic, Vec<Known>> = FxHashMap::default();
+        let mut all: Vec<Arc<Contract>> = Vec::new();
+        for used in &uses {
+            if !all.iter().any(|known| **known == used.contract) {
+                all.push(Arc::new(used.contract.clone()));
+            }
+        }
         for contract in uses.into_iter().map(|used| used.contract) {
             for function in contract.functions {
                 let Ok(topic) = contract.id.topic(&function.name) else { continue };
@@ -84,6 +93,12 @@ impl Contracts {
         }
         self.any.store(!topics.is_empty(), Ordering::Release);
         *self.topics.write().unwrap_or_else(PoisonError::into_inner) = topics;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    /// Every different contract that is used.
+    pub(crate) fn all(&self) -> Vec<Arc<Contract>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Checks a draft against the contract of its topic, if it has one, and gives it the key that is in its data.
@@ -109,6 +124,23 @@ impl Contracts {
                 Err(Unfit::Data { function: function.to_string(), contract: id.to_string(), mismatch })
             }
         }
+    }
+}
+
+impl Contracts {
+    /// Checks the parameters of a request that comes from outside; gives the key that is in them. None when no contract
+    /// has such a request.
+    pub(crate) fn check_request(&self, topic: &Topic, data: &Bytes) -> Option<Result<Option<String>, Unfit>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let mut refused = None;
+        for Known { id, function } in topics.get(topic)?.iter().filter(|k| k.function.kind() == Kind::Request) {
+            match check_with_key(function, data, Unknown::Refuse) {
+                Ok(key) => return Some(Ok(key)),
+                Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
+            }
+        }
+        let (contract, function, mismatch) = refused?;
+        Some(Err(Unfit::Data { function: function.to_string(), contract: contract.to_string(), mismatch }))
     }
 }
 

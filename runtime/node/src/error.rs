@@ -14,6 +14,12 @@ pub enum NodeError {
     /// The admin API has no address.
     #[error(transparent)]
     Admin(#[from] busway_gateway::ServeError),
+    /// The gateway has no address.
+    #[error(transparent)]
+    Gateway(#[from] busway_gateway::edge::EdgeServeError),
+    /// The gateway cannot serve what it is set to.
+    #[error("the gateway cannot start: {0}")]
+    GatewayConfig(#[from] busway_gateway::edge::EdgeConfigError),
     /// The engine cannot be opened.
     #[error("the engine cannot start: {0}")]
     Engine(#[from] EngineError),

@@ -1,9 +1,10 @@
 //! What the parts of a node share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use busway_engine::{Engine, Epoch};
+use busway_gateway::edge::Gateway;
 use busway_host::Host;
 use busway_types::{Clock, Limits};
 use tokio::sync::watch;
@@ -39,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) durability: String,
     pub(crate) started_ns: u64,
     pub(crate) admin: SocketAddr,
+    /// The gateway and where it listens, once it does. It holds the node, so the node only looks at it.
+    pub(crate) gateway: OnceLock<(SocketAddr, Weak<Gateway>)>,
     pub(crate) stop: watch::Sender<Stop>,
     /// Whether every subscription of the app exists. Clients that publish earlier wait for it, or a service that is still
     /// being compiled would miss their events.

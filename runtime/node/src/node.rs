@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use busway_dispatch::{Machine, MachineOptions};
 use busway_engine::{Embedded, Engine, Fs, Storage};
 use busway_gateway::api::StatusReport;
+use busway_gateway::edge::Setup;
 use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
 use busway_host::{Host, HostConfig};
 use busway_types::{Clock, Limits, SystemClock};
@@ -16,12 +17,13 @@ use tokio::sync::watch;
 use crate::admin::Admin;
 use crate::contracts::Contracts;
 use crate::driver::{self, Driver, Event, ReportTap};
+use crate::edge::{Bound, Listening};
 use crate::error::NodeError;
 use crate::inner::{Inner, Stop};
 use crate::manifest::{App, Durability, EngineUrl};
 use crate::publisher::Publisher;
 use crate::requests::Requests;
-use crate::services::{Catalog, Preparer, Supervisor};
+use crate::services::{Catalog, Preparer, Supervisor, WatchedManifest};
 use crate::task_set::TaskSet;
 
 /// How long a drain waits for what is in flight.
@@ -38,8 +40,12 @@ pub struct NodeOptions {
     pub admin: SocketAddr,
     /// The token that the admin API asks for.
     pub token: String,
+    /// Where the gateway listens; overrides the manifest. There is no gateway when neither says.
+    pub listen: Option<SocketAddr>,
     /// Where compiled code is cached; none for no cache.
     pub cache_dir: Option<PathBuf>,
+    /// Where a node in memory keeps the little that outlives it: a self-made certificate. None for nothing.
+    pub state_dir: Option<PathBuf>,
     /// Whether components that appear, change or go are picked up.
     pub watch: bool,
     /// Overrides the manifest's limits; for tests and benchmarks.
@@ -60,7 +66,9 @@ impl NodeOptions {
             engine: None,
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),
             token: token.into(),
+            listen: None,
             cache_dir: None,
+            state_dir: None,
             watch: true,
             limits: None,
             tap: None,
@@ -74,6 +82,7 @@ impl NodeOptions {
 pub struct Node {
     inner: Arc<Inner>,
     admin: Arc<Admin>,
+    gateway: Option<Arc<Listening>>,
     tasks: TaskSet,
     busy_tasks: Arc<watch::Sender<usize>>,
     schedules: bool,
@@ -84,15 +93,22 @@ impl Node {
     /// Starts a node: reads the app, opens the engine, loads every service, serves the admin API. A service that cannot
     /// start is refused with its reason (see [`Node::status`]) and stops nothing else.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
-        let NodeOptions { app: app_path, engine, admin, token, cache_dir, watch, limits, tap, progress, fs } = options;
+        let NodeOptions { app: app_path, engine, admin, token, listen, cache_dir, state_dir, .. } = options;
+        let NodeOptions { watch, limits, tap, progress, fs, .. } = options;
         let app = App::load(&app_path)?;
         let limits = limits.unwrap_or_else(|| app.limits());
         let listener = busway_gateway::bind(admin).await?;
+        let bound = Bound::take(listen.or(app.gateway().listen))?;
         let address = listener.local_addr().map_err(|source| NodeError::System { what: "a socket", source })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let bus = app.bus();
         let url = engine.or(bus.engine).unwrap_or(EngineUrl::Memory);
         let durability = bus.durability.unwrap_or_default();
+        // What the gateway makes by itself lies beside what the node keeps.
+        let folder = match &url {
+            EngineUrl::File(dir) => Some(dir.join("gateway")),
+            EngineUrl::Memory => state_dir,
+        };
         let (engine, durability) = open_engine(&url, durability, fs, &clock, &limits).await?;
         let host =
             Host::new(HostConfig { cache: cache_dir, limits: limits.clone(), progress, ..HostConfig::default() })
@@ -107,21 +123,7 @@ impl Node {
         let requests = Requests::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed.rotate_left(32));
         let requests = Arc::new(requests);
         engine.start(Arc::clone(&shared) as Arc<dyn busway_engine::Sink>)?;
-        let replayable = engine.capabilities().replay;
-        let machine = Machine::new(MachineOptions { limits: limits.clone(), seed: seed ^ 1, replayable });
-        let driver = Driver::new(
-            Arc::clone(&shared),
-            Arc::clone(&engine),
-            Arc::clone(&clock),
-            Arc::clone(&publisher),
-            machine,
-            limits.clone(),
-            tap,
-        );
-        let thread = std::thread::Builder::new()
-            .name("busway-driver".to_owned())
-            .spawn(move || driver.run())
-            .map_err(|source| NodeError::System { what: "a thread", source })?;
+        let thread = start_driver(&shared, &engine, &clock, &publisher, &limits, seed ^ 1, tap)?;
         let started_ns = clock.monotonic_ns();
         let inner = Arc::new(Inner {
             clock,
@@ -136,18 +138,24 @@ impl Node {
             durability,
             started_ns,
             admin: address,
+            gateway: OnceLock::new(),
             stop: watch::Sender::new(Stop::No),
             ready: watch::Sender::new(false),
         });
         let mut node = Self {
             admin: Arc::new(Admin { inner: Arc::clone(&inner) }),
             inner,
+            gateway: None,
             tasks: TaskSet::default(),
             busy_tasks: Arc::new(watch::Sender::new(0)),
             schedules: app.services.values().any(|service| service.schedule.is_some()),
             driver: Some(thread),
         };
         node.serve_admin(listener, token);
+        if let Err(error) = node.serve_gateway(bound, &app, Setup { seed: seed ^ 3, folder }) {
+            let _ = node.stop().await;
+            return Err(error);
+        }
         node.start_services(app, seed ^ 2, watch).await;
         Ok(node)
     }
@@ -168,10 +176,27 @@ impl Node {
         });
     }
 
+    fn serve_gateway(&mut self, bound: Option<Bound>, app: &App, setup: Setup) -> Result<(), NodeError> {
+        let Some(bound) = bound else { return Ok(()) };
+        let listening = bound.serve(&self.inner, &app.gateway(), setup, &self.tasks)?;
+        let seen = (listening.addr(), Arc::downgrade(listening.gateway()));
+        // Set once, here.
+        let _ = self.inner.gateway.set(seen);
+        self.gateway = Some(Arc::new(listening));
+        Ok(())
+    }
+
     async fn start_services(&mut self, app: App, seed: u64, watch: bool) {
         let preparer = Arc::new(Preparer::new(Arc::clone(&self.inner), tokio::runtime::Handle::current(), seed));
-        let mut supervisor =
-            Supervisor::new(Arc::clone(&self.inner), preparer, self.tasks.clone(), app, Arc::clone(&self.busy_tasks));
+        let manifest = WatchedManifest::new(&app, self.gateway.clone());
+        let mut supervisor = Supervisor::new(
+            Arc::clone(&self.inner),
+            preparer,
+            self.tasks.clone(),
+            app,
+            Arc::clone(&self.busy_tasks),
+            manifest,
+        );
         supervisor.start().await;
         self.tasks.spawn(supervisor.run(watch));
     }
@@ -179,6 +204,11 @@ impl Node {
     /// Where the admin API listens.
     pub fn admin_addr(&self) -> SocketAddr {
         self.inner.admin
+    }
+
+    /// Where the gateway listens, if there is one.
+    pub fn gateway_addr(&self) -> Option<SocketAddr> {
+        self.gateway.as_ref().map(|gateway| gateway.addr())
     }
 
     /// Publishes into this node.
@@ -229,8 +259,12 @@ impl Node {
         }
     }
 
-    /// Finishes what is in flight (at most 30 s), makes everything safe and ends. Nothing new is accepted meanwhile.
+    /// Finishes what is in flight (at most 30 s), makes everything safe and ends. Nothing new is accepted meanwhile. The
+    /// gateway goes first, while the bus can still answer what it has taken.
     pub async fn drain(self) -> Result<(), NodeError> {
+        if let Some(gateway) = &self.gateway {
+            gateway.drain().await;
+        }
         self.inner.request_stop(false);
         self.inner.driver.inbox.push(Event::PauseAll);
         let empty = async {
@@ -267,6 +301,25 @@ impl Node {
             Err(_) => Ok(()),
         }
     }
+}
+
+fn start_driver(
+    shared: &Arc<driver::Shared>,
+    engine: &Arc<dyn Engine>,
+    clock: &Arc<dyn Clock>,
+    publisher: &Arc<Publisher>,
+    limits: &Limits,
+    seed: u64,
+    tap: Option<ReportTap>,
+) -> Result<std::thread::JoinHandle<()>, NodeError> {
+    let replayable = engine.capabilities().replay;
+    let machine = Machine::new(MachineOptions { limits: limits.clone(), seed, replayable });
+    let (shared, engine, clock) = (Arc::clone(shared), Arc::clone(engine), Arc::clone(clock));
+    let driver = Driver::new(shared, engine, clock, Arc::clone(publisher), machine, limits.clone(), tap);
+    std::thread::Builder::new()
+        .name("busway-driver".to_owned())
+        .spawn(move || driver.run())
+        .map_err(|source| NodeError::System { what: "a thread", source })
 }
 
 async fn open_engine(

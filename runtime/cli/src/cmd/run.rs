@@ -38,6 +38,9 @@ pub(crate) struct RunArgs {
     /// Keep everything on disk in this folder; the same as `--engine file:DIR`
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Where the gateway listens, such as 127.0.0.1:8080; overrides `listen` in [gateway] of the manifest [default: no gateway]
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// End when every queue is empty and nothing is in flight
     #[arg(long)]
     exit_when_idle: bool,
@@ -100,6 +103,8 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
         ));
     }
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    options.listen = args.listen;
+    options.state_dir = folder().ok().map(|folder| folder.join("gateway"));
     options.cache_dir = cache().filter(|_| !args.no_cache);
     options.watch = !args.no_watch;
     options.progress = Some(std::sync::Arc::new(|name: &str, bytes, what| {
@@ -187,6 +192,12 @@ fn banner(report: &StatusReport, app: &Path) {
     note(format!("busway {} runs {}", node.version, app.display()));
     note(format!("  engine  {}, durability {}", shown(&node.engine), node.durability));
     note(format!("  admin   http://{} (process {})", node.admin, node.pid));
+    if let Some(gateway) = &node.gateway {
+        note(format!("  gateway {}", gateway.url));
+        if let Some(file) = &gateway.self_made {
+            note(format!("          its certificate is self-made; trust it with curl --cacert {}", shown(file)));
+        }
+    }
     for service in services {
         let patterns: Vec<String> =
             service.subscriptions.iter().flat_map(|sub| &sub.patterns).map(ToString::to_string).collect();

@@ -1,7 +1,7 @@
 //! `busway status`.
 
 use anyhow::Result;
-use busway_gateway::api::{ServiceInfo, ServiceState, ServiceStatus, StatusReport};
+use busway_gateway::api::{GatewayStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport};
 use busway_types::ServiceName;
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -42,22 +42,10 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         lasted(node.uptime_ms),
         node.admin
     ))?;
-    let mut line = format!(
-        "bus: {}, durability {}, events {} to {}, {}, {} delayed, room {}",
-        shown(&node.engine),
-        node.durability,
-        bus.oldest,
-        bus.head,
-        bytes(bus.bytes),
-        count(bus.delayed as u64),
-        bus.room
-    );
-    for (number, what) in [(bus.duplicates, "published again"), (bus.expired, "expired while delayed")] {
-        if number > 0 {
-            line.extend([", ", &count(number), " ", what]);
-        }
+    if let Some(gateway) = &node.gateway {
+        output.line(gateway_line(gateway))?;
     }
-    output.line(line)?;
+    output.line(bus_line(report))?;
     if !node.power_cut.is_empty() {
         output.line(format!("a power cut loses {}", shown(&node.power_cut)))?;
     }
@@ -101,6 +89,45 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+fn bus_line(report: &StatusReport) -> String {
+    let StatusReport { node, bus, .. } = report;
+    let mut line = format!(
+        "bus: {}, durability {}, events {} to {}, {}, {} delayed, room {}",
+        shown(&node.engine),
+        node.durability,
+        bus.oldest,
+        bus.head,
+        bytes(bus.bytes),
+        count(bus.delayed as u64),
+        bus.room
+    );
+    for (number, what) in [(bus.duplicates, "published again"), (bus.expired, "expired while delayed")] {
+        if number > 0 {
+            line.extend([", ", &count(number), " ", what]);
+        }
+    }
+    line
+}
+
+fn gateway_line(gateway: &GatewayStatus) -> String {
+    let GatewayStatus { url, connections, in_flight, requests, refused, turned_away, .. } = gateway;
+    let mut line = format!(
+        "gateway: {}, {}, {} answered, {} in flight",
+        shown(url),
+        counted(*connections as u64, "connection"),
+        counted(*requests, "request"),
+        count(*in_flight as u64)
+    );
+    let refused = refused.iter().map(|(word, number)| format!("{} {word}", count(*number))).collect::<Vec<_>>();
+    if !refused.is_empty() {
+        line.extend(["; refused: ", &refused.join(", ")]);
+    }
+    if *turned_away > 0 {
+        line.extend(["; turned away: ", &counted(*turned_away, "connection")]);
+    }
+    line
 }
 
 fn table(services: &[ServiceStatus]) -> Table {

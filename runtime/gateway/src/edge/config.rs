@@ -4,16 +4,30 @@
 //! keeps its own settings beside its code and has one field here. Invariant: a configuration can be exchanged while
 //! requests are served ([`super::Gateway::reload`]).
 
+use super::cors::CorsConfig;
 use super::limits::EdgeLimits;
+use super::router;
 use super::routes::RouteConfig;
+use super::tls::{TlsConfig, TlsError};
 
 /// The settings of the gateway.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EdgeConfig {
+    /// `[gateway.tls]`; without it connections are not encrypted.
+    pub tls: Option<TlsConfig>,
+    /// `[gateway.cors]`; without it no page of another origin may use the gateway.
+    pub cors: Option<CorsConfig>,
     /// `[gateway.limits]`.
     pub limits: EdgeLimits,
     /// `[[gateway.routes]]`, in the order of the manifest.
     pub routes: Vec<RouteConfig>,
+}
+
+impl EdgeConfig {
+    /// Whether it can be served.
+    pub fn check(&self) -> Result<(), EdgeConfigError> {
+        router::table(self).map(drop)
+    }
 }
 
 /// Why a configuration cannot be served. The one before stays in use.
@@ -29,6 +43,9 @@ pub enum EdgeConfigError {
         /// Why.
         problem: String,
     },
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Two routes for the same requests.
     #[error("the routes `{first}` and `{second}` are for the same path and method; take one out")]
     Twice {

@@ -34,7 +34,7 @@ async fn live() -> Response {
 }
 
 async fn ready(State(edge): State<Arc<Edge>>) -> Response {
-    if edge.is_stopping() {
+    if edge.is_leaving() {
         return Problem::new(Refusal::Stopping, "the node is shutting down").into_response();
     }
     if !edge.backend.is_ready() {

@@ -37,7 +37,9 @@ pub struct EdgeLimits {
     pub request_time: Duration,
     /// Requests at a time on one HTTP/2 connection. Further ones wait at the client.
     pub streams: u32,
-    /// How long requests in flight and streams have to end when the node stops.
+    /// How long the gateway still serves with its readiness gone when the node stops, so that load balancers turn away.
+    pub drain_delay: Duration,
+    /// How long requests in flight and streams have to end after that.
     pub drain_time: Duration,
 }
 
@@ -64,6 +66,7 @@ impl Default for EdgeLimits {
             write_time: Duration::from_secs(30),
             request_time: Duration::from_secs(30),
             streams: 100,
+            drain_delay: Duration::ZERO,
             drain_time: Duration::from_secs(10),
         }
     }

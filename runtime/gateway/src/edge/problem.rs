@@ -55,6 +55,28 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in order.
+    pub const ALL: [Self; 18] = [
+        Self::Invalid,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::Method,
+        Self::Slow,
+        Self::Conflict,
+        Self::TooLarge,
+        Self::MediaType,
+        Self::Contract,
+        Self::TooMany,
+        Self::Headers,
+        Self::Failed,
+        Self::BadAnswer,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::Stopping,
+        Self::TimedOut,
+    ];
+
     /// Status, the last word of the type, title.
     fn facts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
@@ -198,6 +220,8 @@ impl IntoResponse for Problem {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.extend(self.0.headers);
+        // For the figures; whoever answers for a service leaves it out.
+        response.extensions_mut().insert(self.0.refusal);
         response
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   Gateway::handle   form, path, load, id, trace          (serve.rs)
+//!     cors            pages of other origins               (cors.rs)
 //!     health          open to everybody                    (health.rs)
 //!     admit           the route, who asks, how often       (here, auth)
 //!       route         the target of the manifest's route   (here: `to_target`)
@@ -50,14 +51,24 @@ struct Front {
     request_time: Duration,
 }
 
+/// The routes of a configuration, beside the gateway's own paths.
+pub(super) fn table(config: &EdgeConfig) -> Result<RouteTable, EdgeConfigError> {
+    RouteTable::new(built_in(), &config.routes)
+}
+
 pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig) -> Result<Router, EdgeConfigError> {
-    let table = RouteTable::new(built_in(), &config.routes)?;
+    let table = table(config)?;
     let front = Arc::new(Front { edge: Arc::clone(edge), table, request_time: config.limits.request_time });
     let own = own(edge)
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_there)
         .layer(middleware::from_fn_with_state(front, admit));
-    Ok(health::router(edge).method_not_allowed_fallback(wrong_method).merge(own))
+    let all = health::router(edge).method_not_allowed_fallback(wrong_method).merge(own);
+    Ok(match &config.cors {
+        // Outermost: a browser asks before it sends credentials.
+        Some(cors) => all.layer(cors.layer()),
+        None => all,
+    })
 }
 
 /// Who asks, and may they; then on to the route's target, or to what the gateway serves by itself.

@@ -5,10 +5,11 @@
 //! that cannot be served changes nothing; at most `requests_at_once` requests are being answered.
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -16,15 +17,19 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
+use rustls::ServerConfig;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tower::ServiceExt as _;
 
 use super::backend::EdgeBackend;
 use super::body::{GuardedBody, PERMIT_BYTES};
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::context::{Peer, REQUEST_ID, RequestContext, RequestIds, traceparent};
+use super::figures::{Counters, EdgeFigures};
 use super::limits::EdgeLimits;
 use super::problem::{Problem, Refusal};
+use super::tls::{self, Loaded, TlsError, Watched};
 use super::{path, router};
 
 /// What the handlers of the gateway share.
@@ -32,10 +37,12 @@ pub struct Edge {
     /// The node.
     pub(crate) backend: Arc<dyn EdgeBackend>,
     config: ArcSwap<EdgeConfig>,
+    /// Set before `stopping`.
+    is_leaving: AtomicBool,
     stopping: watch::Sender<bool>,
     /// The budget for bodies in memory, [`PERMIT_BYTES`] each.
     pub(super) buffered: Arc<Semaphore>,
-    in_flight: AtomicUsize,
+    pub(super) counters: Counters,
     ids: RequestIds,
 }
 
@@ -50,19 +57,19 @@ impl Edge {
         self.config.load()
     }
 
-    /// Whether the gateway is on its way to the end.
-    pub fn is_stopping(&self) -> bool {
-        *self.stopping.borrow()
+    /// Whether the gateway is on its way to the end; it may still serve for a while.
+    pub fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Relaxed)
     }
 
-    /// Tells when the gateway is on its way to the end: streams say so to their clients and end.
+    /// Tells when the gateway ends: streams say so to their clients and end.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
     }
 
-    /// Requests that are being answered now.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+    /// What was counted.
+    pub fn figures(&self) -> EdgeFigures {
+        self.counters.read()
     }
 }
 
@@ -70,22 +77,94 @@ impl Edge {
 pub struct Gateway {
     pub(super) edge: Arc<Edge>,
     router: ArcSwap<Router>,
+    folder: Option<PathBuf>,
+    /// What TLS connections are begun with; none when they are not encrypted.
+    pub(super) tls: ArcSwapOption<ServerConfig>,
+    certificates: Mutex<Certificates>,
+}
+
+/// Where the certificate in use comes from.
+#[derive(Default)]
+struct Certificates {
+    watched: Watched,
+    self_made: Option<PathBuf>,
+}
+
+/// What a gateway gets from its node beside its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// A random number, for ids of requests.
+    pub seed: u64,
+    /// Where the gateway keeps what it makes: a self-made certificate. Without a folder that is made anew at each start.
+    pub folder: Option<PathBuf>,
 }
 
 impl Gateway {
-    /// A gateway to a node. `seed` is for ids of requests.
-    pub fn new(backend: Arc<dyn EdgeBackend>, config: EdgeConfig, seed: u64) -> Result<Arc<Self>, EdgeConfigError> {
+    /// A gateway to a node.
+    pub fn new(backend: Arc<dyn EdgeBackend>, config: EdgeConfig, setup: Setup) -> Result<Arc<Self>, EdgeConfigError> {
+        let Setup { seed, folder } = setup;
         let buffered = Arc::new(Semaphore::new(config.limits.buffered_bytes.div_ceil(PERMIT_BYTES)));
         let edge = Arc::new(Edge {
             backend,
             config: ArcSwap::from_pointee(config),
+            is_leaving: AtomicBool::new(false),
             stopping: watch::Sender::new(false),
             buffered,
-            in_flight: AtomicUsize::new(0),
+            counters: Counters::default(),
             ids: RequestIds::new(seed),
         });
-        let router = router::compose(&edge, &edge.config())?;
-        Ok(Arc::new(Self { edge, router: ArcSwap::from_pointee(router) }))
+        let config = edge.config.load_full();
+        let router = router::compose(&edge, &config)?;
+        let gateway = Self {
+            edge,
+            router: ArcSwap::from_pointee(router),
+            folder,
+            tls: ArcSwapOption::empty(),
+            certificates: Mutex::default(),
+        };
+        let loaded = gateway.load_tls(&config)?;
+        gateway.use_tls(loaded);
+        Ok(Arc::new(gateway))
+    }
+
+    fn load_tls(&self, config: &EdgeConfig) -> Result<Option<Loaded>, TlsError> {
+        config.tls.as_ref().map(|tls| tls::load(tls, self.folder.as_deref())).transpose()
+    }
+
+    fn use_tls(&self, loaded: Option<Loaded>) {
+        let mut certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        *certificates = Certificates::default();
+        let server = loaded.map(|loaded| {
+            *certificates = Certificates { watched: Watched::new(loaded.files), self_made: loaded.self_made };
+            loaded.server
+        });
+        self.tls.store(server);
+    }
+
+    /// Looks whether the files of certificates changed, and uses what is in them from the next connection on.
+    pub(super) fn look_at_certificates(&self) {
+        let is_changed = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).watched.look();
+        if !is_changed {
+            return;
+        }
+        match self.load_tls(&self.edge.config.load_full()) {
+            Ok(loaded) => {
+                self.use_tls(loaded);
+                tracing::info!("the gateway uses the changed certificate");
+            }
+            // They are often replaced one by one; the next change is looked at again.
+            Err(error) => tracing::warn!(%error, "the changed certificate cannot be used; the one before goes on"),
+        }
+    }
+
+    /// Whether connections are encrypted.
+    pub fn is_tls(&self) -> bool {
+        self.tls.load().is_some()
+    }
+
+    /// The file with the self-made certificate, for whoever is to trust it.
+    pub fn self_made(&self) -> Option<PathBuf> {
+        self.certificates.lock().unwrap_or_else(PoisonError::into_inner).self_made.clone()
     }
 
     /// What its handlers share.
@@ -96,13 +175,21 @@ impl Gateway {
     /// Serves another configuration from the next request on; connections stay. One that cannot be served changes nothing.
     pub fn reload(&self, config: EdgeConfig) -> Result<(), EdgeConfigError> {
         let router = router::compose(&self.edge, &config)?;
+        let loaded = self.load_tls(&config)?;
+        self.use_tls(loaded);
         self.edge.config.store(Arc::new(config));
         self.router.store(Arc::new(router));
         Ok(())
     }
 
-    /// Readiness goes, streams are told to end. Requests are answered until the connections are gone.
-    pub fn begin_to_stop(&self) {
+    /// Readiness goes; everything else goes on.
+    pub(super) fn leave(&self) {
+        self.edge.is_leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Streams are told to end, connections end after the request that they have.
+    pub(super) fn stop(&self) {
+        self.leave();
         self.edge.stopping.send_replace(true);
     }
 
@@ -117,6 +204,9 @@ impl Gateway {
         // A request whose length could be read in two ways was read by its chunks; whatever follows it is not trusted.
         let is_last = request.version() < Version::HTTP_2 && request.headers().contains_key(TRANSFER_ENCODING);
         let id = context.id.clone();
+        // What is asked for in the query, and what authenticates, stays out of the log.
+        let told = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
         let mut response = match self.accept(request, context, &config.limits) {
             Ok((request, _in_flight)) => {
                 let router = Router::clone(&self.router.load());
@@ -125,6 +215,11 @@ impl Gateway {
             }
             Err(problem) => problem.into_response(),
         };
+        self.edge.counters.answered(response.extensions().get::<Refusal>().copied());
+        if let Some((method, path, began)) = told {
+            let (status, micros) = (response.status().as_u16(), began.elapsed().as_micros());
+            tracing::debug!(id = ?id, client = %peer.addr, %method, path, status, micros, "answered");
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         if is_last {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -141,7 +236,7 @@ impl Gateway {
     ) -> Result<(Request<Body>, InFlight), Problem> {
         let in_flight = InFlight::new(&self.edge);
         let is_health = request.uri().path().starts_with("/health/");
-        if self.edge.in_flight() > limits.requests_at_once && !is_health {
+        if in_flight.count > limits.requests_at_once && !is_health {
             return Err(Problem::new(Refusal::Overloaded, "too many requests at once; send it again later"));
         }
         check_form(&request, limits)?;
@@ -153,18 +248,22 @@ impl Gateway {
 }
 
 /// Counts a request as long as it is being answered.
-struct InFlight(Arc<Edge>);
+struct InFlight {
+    edge: Arc<Edge>,
+    /// How many there were with it.
+    count: usize,
+}
 
 impl InFlight {
     fn new(edge: &Arc<Edge>) -> Self {
-        edge.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(edge))
+        let count = edge.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { edge: Arc::clone(edge), count }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.edge.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -100,6 +100,7 @@ impl AdminBackend for Fake {
                 power_cut: String::new(),
                 uptime_ms: 0,
                 admin: "127.0.0.1:1".parse().expect("an address"),
+                gateway: None,
                 draining: false,
             };
             let bus = BusStatus {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use busway_contract::Contract;
 use busway_gateway::api::TailFrom;
-use busway_gateway::edge::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeRequest};
+use busway_gateway::edge::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeRequest, RequestContext};
 use busway_gateway::{TailBatch, TailRead};
 use busway_types::{Draft, EventId, Limits, Logged, Offset, Receipt, ServiceName, Timestamp};
 use bytes::Bytes;
@@ -119,9 +119,14 @@ impl Fake {
         let takes = *lock(&self.service_takes);
         tokio::time::sleep(takes).await;
         let (parts, body) = request.into_parts();
-        let builder = http::Response::builder()
+        let context = parts.extensions.get::<RequestContext>().expect("what goes with every request");
+        let certificate = context.peer.certificate.as_ref().and_then(|certificate| certificate.subject.clone());
+        let mut builder = http::Response::builder()
             .header("x-method", parts.method.as_str())
             .header("x-path", parts.uri.path_and_query().map_or("", |path| path.as_str()));
+        if let Some(subject) = certificate {
+            builder = builder.header("x-client-certificate", &*subject);
+        }
         builder.body(body).map_err(|error| EdgeError::Failed(error.to_string()))
     }
 }

@@ -1,10 +1,12 @@
 //! What everybody may ask, and what every request goes through.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use busway_gateway::edge::EdgeConfig;
 
-use crate::client::{get, request};
+use crate::client::{PATIENCE, get, request};
+use crate::fake::lock;
 use crate::served::{Served, echoing, route};
 
 #[tokio::test]
@@ -63,14 +65,18 @@ async fn another_configuration_is_served_on_the_same_connection_and_a_bad_one_ch
 
 #[tokio::test]
 async fn the_end_begins_with_readiness_and_lets_requests_finish() {
-    let served = Served::start(echoing()).await;
-    *crate::fake::lock(&served.fake.service_takes) = std::time::Duration::from_millis(300);
+    let mut config = echoing();
+    config.limits.drain_delay = Duration::from_millis(400);
+    let served = Served::start(config).await;
+    *lock(&served.fake.service_takes) = Duration::from_secs(1);
     let mut busy = served.connect().await;
     busy.write(get("/echo/x").bytes()).await;
     let mut idle = served.connect().await;
     assert_eq!(idle.send(get("/health/ready")).await.status, 200);
-    served.gateway.begin_to_stop();
     served.stop();
+    let turned = async { while idle.send(get("/health/ready")).await.status == 200 {} };
+    tokio::time::timeout(PATIENCE, turned).await.expect("readiness goes first");
+    assert_eq!(served.send(get("/health/live")).await.status, 200, "the listener is still there");
     let answer = busy.answer().await.expect("the request in flight is answered");
     assert_eq!(answer.status, 200);
     assert_eq!(idle.rest().await, "");

@@ -1,6 +1,11 @@
 //! The gateway over real sockets, with a fake behind it and clients that see the very bytes. One module for each part.
 
 mod client;
+mod cors;
 mod fake;
+mod form;
 mod health;
+mod http2;
+mod limits;
 mod served;
+mod tls;

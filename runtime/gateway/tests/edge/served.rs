@@ -1,9 +1,10 @@
 //! A served gateway, with a fake node behind it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use busway_gateway::edge::{EdgeConfig, Gateway, RouteConfig, Target, bind};
+use busway_gateway::edge::{EdgeConfig, Gateway, RouteConfig, Setup, Target, bind};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -24,11 +25,16 @@ impl Served {
         Self::start_with(Fake::default(), config).await
     }
 
+    pub(crate) async fn start_with(fake: Fake, config: EdgeConfig) -> Self {
+        Self::start_in(fake, config, None).await
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test has no node to spawn for it")]
     #[expect(clippy::unused_async, reason = "there has to be a runtime to listen")]
-    pub(crate) async fn start_with(fake: Fake, config: EdgeConfig) -> Self {
+    pub(crate) async fn start_in(fake: Fake, config: EdgeConfig, folder: Option<PathBuf>) -> Self {
         let fake = Arc::new(fake);
-        let gateway = Gateway::new(Arc::clone(&fake) as _, config, 7).expect("a sound configuration");
+        let gateway =
+            Gateway::new(Arc::clone(&fake) as _, config, Setup { seed: 7, folder }).expect("a sound configuration");
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let addr = listener.local_addr().expect("its address");
         let (stop, stopped) = oneshot::channel::<()>();

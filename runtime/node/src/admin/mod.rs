@@ -8,9 +8,8 @@ mod status;
 mod trace;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use busway_engine::{KvSelect, ReadRequest};
+use busway_engine::KvSelect;
 use busway_gateway::api::{
     ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvEntry, KvPage, KvQuery,
     PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
@@ -22,9 +21,6 @@ use rustc_hash::FxHashMap;
 
 use crate::inner::{Inner, Stop};
 use crate::publisher::PublishError;
-
-/// How long a reader that waits for events is kept waiting before it is answered with none.
-const TAIL_WAIT: Duration = Duration::from_secs(10);
 
 /// The admin API's view of a node.
 pub(crate) struct Admin {
@@ -100,33 +96,6 @@ impl Admin {
         }
         Err(ApiError::not_found(format!("no service `{service}` is known here; `busway status` lists them")))
     }
-
-    async fn read_tail(&self, read: TailRead) -> Result<TailBatch, ApiError> {
-        let TailRead { from, patterns, max_events, max_bytes, wait } = read;
-        let mut head = self.inner.driver.head.subscribe();
-        let mut deadline = Box::pin(tokio::time::sleep(TAIL_WAIT));
-        loop {
-            let status = self.inner.engine.status();
-            let safe = self.inner.engine.safe_head();
-            let request =
-                ReadRequest { from: from.max(status.oldest), patterns: Arc::clone(&patterns), max_events, max_bytes };
-            let mut found = self.inner.engine.read(crate::driver::PARTITION, &request).map_err(failed)?;
-            found.events.retain(|logged| logged.offset < safe);
-            found.next = found.next.min(safe).max(from);
-            let progress = !found.events.is_empty() || found.next > from;
-            if progress || !wait || self.inner.is_stopping() {
-                return Ok(TailBatch { events: found.events, next: found.next, oldest: status.oldest, head: safe });
-            }
-            tokio::select! {
-                changed = head.changed() => if changed.is_err() { return Err(ApiError::stopping()) },
-                // Events become readable a little after they were appended, when they are synced.
-                () = tokio::time::sleep(Duration::from_millis(20)), if safe < status.head => {}
-                () = &mut deadline => {
-                    return Ok(TailBatch { events: Vec::new(), next: found.next, oldest: status.oldest, head: safe });
-                }
-            }
-        }
-    }
 }
 
 impl AdminBackend for Admin {
@@ -135,18 +104,11 @@ impl AdminBackend for Admin {
     }
 
     fn tail_position(&self, from: TailFrom) -> Reply<'_, Offset> {
-        Box::pin(async move {
-            match from {
-                TailFrom::Start => Ok(self.inner.engine.status().oldest),
-                TailFrom::Now => Ok(self.inner.engine.safe_head()),
-                TailFrom::Offset(offset) => Ok(offset),
-                TailFrom::Time(time) => self.inner.engine.offset_at(crate::driver::PARTITION, time).map_err(failed),
-            }
-        })
+        Box::pin(async move { self.inner.position(from).map_err(failed) })
     }
 
     fn tail_read(&self, read: TailRead) -> Reply<'_, TailBatch> {
-        Box::pin(self.read_tail(read))
+        Box::pin(async move { self.inner.read(read).await.map_err(failed) })
     }
 
     fn status(&self) -> Reply<'_, StatusReport> {

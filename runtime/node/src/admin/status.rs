@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use busway_dispatch::SubStats;
 use busway_engine::Room;
 use busway_gateway::api::{
-    BusStatus, DetachedSubscription, NodeStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
+    BusStatus, DetachedSubscription, GatewayStatus, NodeStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
     SubscriptionStatus,
 };
 use busway_types::{ServiceName, SubId};
@@ -38,6 +38,7 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
             power_cut: power_cut(inner.engine.capabilities().durable, &inner.durability),
             uptime_ms: (inner.clock.monotonic_ns() - inner.started_ns) / 1_000_000,
             admin: inner.admin,
+            gateway: gateway(inner),
             draining: inner.is_stopping(),
         },
         bus: BusStatus {
@@ -54,6 +55,22 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
         refused: inner.services.refused(),
         detached: detached.collect(),
     }
+}
+
+fn gateway(inner: &Inner) -> Option<GatewayStatus> {
+    let (addr, gateway) = inner.gateway.get()?;
+    let gateway = gateway.upgrade()?;
+    let scheme = if gateway.is_tls() { "https" } else { "http" };
+    let figures = gateway.edge().figures();
+    Some(GatewayStatus {
+        url: format!("{scheme}://{addr}"),
+        self_made: gateway.self_made().map(|path| path.display().to_string()),
+        connections: figures.connections,
+        in_flight: figures.in_flight,
+        requests: figures.requests,
+        refused: figures.refused.into_iter().map(|(word, count)| (word.to_owned(), count)).collect(),
+        turned_away: figures.turned_away,
+    })
 }
 
 /// What the durability means for whoever pulls the plug.

@@ -12,6 +12,7 @@ use busway_types::{Limits, ServiceName};
 use super::bus::BusConfig;
 use super::config::ServiceConfig;
 use super::error::LoadError;
+use super::gateway::GatewayConfig;
 use super::parse::Manifest;
 
 /// The name of a manifest in a folder.
@@ -118,6 +119,11 @@ impl App {
     /// What the manifest says about the bus.
     pub fn bus(&self) -> BusConfig {
         self.manifest.as_ref().map(|m| m.bus.clone()).unwrap_or_default()
+    }
+
+    /// What the manifest says about the gateway.
+    pub fn gateway(&self) -> GatewayConfig {
+        self.manifest.as_ref().map(|m| m.gateway.clone()).unwrap_or_default()
     }
 }
 

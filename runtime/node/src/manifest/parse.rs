@@ -10,8 +10,9 @@ use toml::de::DeTable;
 use super::bus::{BusConfig, EngineUrl};
 use super::config::ServiceConfig;
 use super::error::{Finding, LoadError};
+use super::gateway::GatewayConfig;
 use super::reader::{Document, Table};
-use super::{limits, service, topics};
+use super::{gateway, limits, service, topics};
 
 /// The largest manifest, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -27,6 +28,8 @@ pub struct Manifest {
     pub limits: Limits,
     /// `[services.NAME]`, by name; paths are taken from the manifest's folder.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
+    /// `[gateway]`.
+    pub gateway: GatewayConfig,
 }
 
 impl Manifest {
@@ -74,11 +77,9 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     let base = path.parent().unwrap_or(Path::new(""));
     let known = ["bus", "limits", "topics", "services", "gateway", "bridges"];
     let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
-    for later in ["gateway", "bridges"] {
-        if root.has(later) {
-            let problem = format!("`{later}` is not available in this version of busway");
-            document.note(root.key_place(later), problem, Some("take it out".to_owned()));
-        }
+    if root.has("bridges") {
+        let problem = "`bridges` is not available in this version of busway".to_owned();
+        document.note(root.key_place("bridges"), problem, Some("take it out".to_owned()));
     }
     let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability", "retention"]);
     let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
@@ -92,6 +93,7 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
         limits,
         services: read_services(&root, path, base),
+        gateway: gateway::read(&root, base),
     }
 }
 

@@ -2,12 +2,14 @@
 
 mod catalog;
 mod leaving;
+mod manifest;
 mod prepare;
 mod scan;
 mod supervisor;
 mod tasks;
 
 pub(crate) use catalog::{Catalog, Service};
+pub(crate) use manifest::WatchedManifest;
 pub(crate) use prepare::Preparer;
 pub use prepare::{Examined, examine};
 pub(crate) use supervisor::Supervisor;

@@ -21,13 +21,14 @@ use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
 use super::leaving::{Leaving, detach};
+use super::manifest::WatchedManifest;
 use super::prepare::{Prepared, Preparer};
 use super::scan::{Change, Fingerprint, Scanner};
 use super::tasks;
 use crate::driver::{Event, PARTITION, Target};
 use crate::error::StartError;
 use crate::inner::{Inner, Stop};
-use crate::manifest::{App, MANIFEST, Origin, ServiceConfig, components};
+use crate::manifest::{App, Origin, ServiceConfig, components};
 use crate::metrics::Metrics;
 use crate::task_set::TaskSet;
 
@@ -58,10 +59,7 @@ pub(crate) struct Supervisor {
     leaving: Leaving,
     /// How many tasks run now that `idle` has to wait for.
     busy_tasks: Arc<watch::Sender<usize>>,
-    /// The manifest as it was seen last, so that a change is said once; no fingerprint while there is none.
-    manifest: Option<(PathBuf, Option<Fingerprint>)>,
-    /// What stood in the manifest when the node started; none when there was none.
-    loaded: Option<Vec<u8>>,
+    manifest: WatchedManifest,
 }
 
 impl Supervisor {
@@ -71,15 +69,8 @@ impl Supervisor {
         tasks: TaskSet,
         app: App,
         busy_tasks: Arc<watch::Sender<usize>>,
+        manifest: WatchedManifest,
     ) -> Self {
-        // A folder without a manifest may get one.
-        let beside = || app.folder.as_ref().map(|folder| folder.join(MANIFEST));
-        let manifest = app.manifest.as_ref().map(|manifest| manifest.path.clone()).or_else(beside);
-        let loaded = manifest.as_ref().and_then(|path| std::fs::read(path).ok());
-        let manifest = manifest.map(|path| {
-            let now = Fingerprint::of(&path);
-            (path, now)
-        });
         Self {
             inner,
             preparer,
@@ -91,7 +82,6 @@ impl Supervisor {
             leaving: Leaving::default(),
             busy_tasks,
             manifest,
-            loaded,
         }
     }
 
@@ -171,11 +161,11 @@ impl Supervisor {
     }
 
     async fn look(&mut self) {
-        self.look_at_manifest();
+        self.manifest.look(&self.inner);
         let mut now: BTreeMap<PathBuf, Option<Fingerprint>> = BTreeMap::new();
         if let Some(Ok(files)) = self.app.folder.as_deref().map(components) {
             // The manifest stands among the components, and what is noted of it has nothing to do with them.
-            let mut unfit: BTreeSet<PathBuf> = self.manifest.iter().map(|(path, _)| path.clone()).collect();
+            let mut unfit: BTreeSet<PathBuf> = self.manifest.path().map(Path::to_owned).into_iter().collect();
             for file in files {
                 match self.app.service_for(&file) {
                     Ok(config) if config.enabled => {
@@ -215,27 +205,6 @@ impl Supervisor {
     /// The services of a file.
     fn made_of(&self, path: &Path) -> Vec<ServiceName> {
         self.known.values().filter(|config| config.component == path).map(|config| config.name.clone()).collect()
-    }
-
-    fn look_at_manifest(&mut self) {
-        if let Some((path, seen)) = &mut self.manifest {
-            let now = Fingerprint::of(path);
-            if now != *seen {
-                let what = match (&seen, &now) {
-                    (None, _) => "appeared",
-                    (_, None) => "is gone",
-                    _ => "changed",
-                };
-                *seen = now;
-                if std::fs::read(&*path).ok() == self.loaded {
-                    tracing::info!(manifest = %path.display(), "the manifest is again what the node runs with");
-                    return self.inner.services.forgive_unfit(path);
-                }
-                tracing::warn!(manifest = %path.display(), "the manifest {what}; restart the node to apply it");
-                let reason = format!("the manifest {what} while the node runs; restart the node to apply it");
-                self.inner.services.refuse(path.clone(), None, reason, self.inner.clock.now());
-            }
-        }
     }
 
     async fn retry_waiting(&mut self) {

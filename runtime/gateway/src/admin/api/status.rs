@@ -1,5 +1,6 @@
 //! What a node says about itself, its bus and its services.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use busway_types::{Offset, Ordering, Pattern, ServiceName, Timestamp};
@@ -47,8 +48,31 @@ pub struct NodeStatus {
     pub uptime_ms: u64,
     /// Where the admin API listens.
     pub admin: SocketAddr,
+    /// The gateway; none when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayStatus>,
     /// Whether it is shutting down.
     pub draining: bool,
+}
+
+/// The gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayStatus {
+    /// Where it listens.
+    pub url: String,
+    /// The file with its self-made certificate, for whoever is to trust it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_made: Option<String>,
+    /// Connections that are open.
+    pub connections: usize,
+    /// Requests that are being answered.
+    pub in_flight: usize,
+    /// Requests that were answered since the start of the node.
+    pub requests: u64,
+    /// Those of them that the gateway refused, by the kind of their problem document.
+    pub refused: BTreeMap<String, u64>,
+    /// Connections that were closed at once because their client had too many.
+    pub turned_away: u64,
 }
 
 /// The queues.

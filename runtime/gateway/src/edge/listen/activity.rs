@@ -43,6 +43,11 @@ impl Activity {
         u64::try_from(self.began.elapsed().as_micros()).unwrap_or(NEVER - 1)
     }
 
+    /// The connection is ready for its first request, which has its time from now on.
+    pub(super) fn begin(&self) {
+        self.head_since.store(self.now(), Ordering::Relaxed);
+    }
+
     /// Bytes came in.
     pub(super) fn received(&self) {
         // On HTTP/2 they may be about the connection itself; on HTTP/1 between requests they are a head.

@@ -22,6 +22,8 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::activity::{Active, Activity};
 use super::io::Guarded;
@@ -29,6 +31,7 @@ use super::slots::Slot;
 use crate::edge::context::Peer;
 use crate::edge::limits::EdgeLimits;
 use crate::edge::serve::Gateway;
+use crate::edge::tls;
 
 /// How long an idle connection has to go away once it was told to.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -43,6 +46,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// HTTP/2: streams that a client opened and reset at once and that are not cleared away yet; more close the connection.
 const RESETS: usize = 20;
 
+/// Why a connection ended early.
+type Broken = Box<dyn Error + Send + Sync>;
+
 /// Serves one connection to its end.
 pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, addr: SocketAddr, slot: Slot) {
     // Small answers are not held back for the sake of larger packets.
@@ -53,23 +59,53 @@ pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, addr: Socket
     let limits = gateway.edge.config().limits.clone();
     let activity = Arc::new(Activity::new());
     let io = Guarded::new(stream, Arc::clone(&activity), limits.write_time, slot);
-    let peer = Arc::new(Peer { addr, is_tls: false, certificate: None });
-    if let Err(error) = converse(gateway, io, peer, activity, &limits).await {
+    let ended = match gateway.tls.load_full() {
+        None => {
+            let peer = Peer { addr, is_tls: false, certificate: None };
+            converse(gateway, io, peer, activity, &limits).await
+        }
+        Some(tls) => match handshake(tls, io, &gateway, limits.handshake_time).await {
+            Ok(stream) => {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let certificate = certificate.map(|der| tls::peer_certificate(der));
+                activity.begin();
+                let peer = Peer { addr, is_tls: true, certificate };
+                converse(gateway, stream, peer, activity, &limits).await
+            }
+            Err(error) => Err(error),
+        },
+    };
+    if let Err(error) = ended {
         tracing::debug!(%addr, error = &*error, "the connection ended early");
+    }
+}
+
+/// The handshake, unless it takes too long or the gateway ends meanwhile.
+async fn handshake(
+    tls: Arc<rustls::ServerConfig>,
+    io: Guarded<TcpStream>,
+    gateway: &Gateway,
+    within: Duration,
+) -> Result<TlsStream<Guarded<TcpStream>>, Broken> {
+    let mut stopping = gateway.edge.stopping();
+    tokio::select! {
+        accepted = tokio::time::timeout(within, TlsAcceptor::from(tls).accept(io)) => Ok(accepted??),
+        _ = stopping.wait_for(|stopping| *stopping) => Err("the gateway ends".into()),
     }
 }
 
 async fn converse<S>(
     gateway: Arc<Gateway>,
-    io: Guarded<S>,
-    peer: Arc<Peer>,
+    io: S,
+    peer: Peer,
     activity: Arc<Activity>,
     limits: &EdgeLimits,
-) -> Result<(), Box<dyn Error + Send + Sync>>
+) -> Result<(), Broken>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut stopping = gateway.edge.stopping();
+    let peer = Arc::new(peer);
     let noted = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let active = noted.request(request.version() == Version::HTTP_2);

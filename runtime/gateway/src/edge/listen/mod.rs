@@ -14,6 +14,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -24,6 +25,9 @@ use slots::Slots;
 
 /// Connections that the system holds for us while none can be taken.
 const BACKLOG: u32 = 1024;
+
+/// How often the files of certificates are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long to wait when the system has no room for a further connection.
 const BREATHER: Duration = Duration::from_millis(100);
@@ -63,28 +67,43 @@ pub fn bind(addr: SocketAddr) -> Result<TcpListener, EdgeServeError> {
 }
 
 impl Gateway {
-    /// Serves until `shutdown` resolves and what is in flight has ended, at most `drain_time` later.
+    /// Serves until `shutdown` resolves and what is in flight has ended, at most `drain_delay` and `drain_time` later.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        let mut shutdown = pin!(shutdown);
+        // Readiness goes first, and the listener a while later.
+        let mut shutdown = pin!(async {
+            shutdown.await;
+            self.leave();
+            tokio::time::sleep(self.edge.config().limits.drain_delay).await;
+        });
         let slots = Arc::new(Slots::default());
         let mut connections = JoinSet::new();
+        let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             let (stream, addr) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 accepted = self.accepted(&listener, &slots) => accepted,
-                Some(_) = connections.join_next() => continue,
+                Some(_) = connections.join_next() => {
+                    self.edge.counters.connections.store(slots.open(), Ordering::Relaxed);
+                    continue;
+                }
+                _ = look.tick() => {
+                    self.look_at_certificates();
+                    continue;
+                }
             };
             let most = self.edge.config().limits.connections_per_client;
             // One client that has too many is closed, without an answer that would cost more than the connection.
             if let Some(slot) = slots.take(addr.ip(), most) {
+                self.edge.counters.connections.store(slots.open(), Ordering::Relaxed);
                 connections.spawn(connection::serve(Arc::clone(&self), stream, addr, slot));
             } else {
+                self.edge.counters.turned_away.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(%addr, "closed: the client has {most} connections");
             }
         }
         drop(listener);
-        self.begin_to_stop();
+        self.stop();
         let drain_time = self.edge.config().limits.drain_time;
         let ended = async {
             while connections.join_next().await.is_some() {}

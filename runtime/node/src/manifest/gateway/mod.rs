@@ -1,0 +1,42 @@
+//! The `[gateway]` table.
+//!
+//! Each sub-table has a file here, which fills in the settings of one part of the gateway. To add one: its key in [`KEYS`],
+//! its file, a line in [`read`].
+
+mod cors;
+mod limits;
+mod routes;
+mod tls;
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use busway_gateway::edge::EdgeConfig;
+
+use super::reader::Table;
+
+const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "routes"];
+
+/// What the manifest says about the gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Where it listens, when the manifest says so. Without an address there is no gateway.
+    pub listen: Option<SocketAddr>,
+    /// Everything else.
+    pub edge: EdgeConfig,
+}
+
+/// The settings of the gateway, with files taken from `base`; what the manifest does not say stays at its default.
+pub(super) fn read(root: &Table<'_>, base: &Path) -> GatewayConfig {
+    let Some(table) = root.table("gateway", "[gateway]".to_owned(), KEYS) else { return GatewayConfig::default() };
+    let edge = EdgeConfig {
+        tls: tls::read(&table, base),
+        cors: cors::read(&table),
+        limits: limits::read(&table),
+        routes: routes::read(&table),
+    };
+    if let Err(error) = edge.check() {
+        table.note("routes", error);
+    }
+    GatewayConfig { listen: table.parsed("listen"), edge }
+}

@@ -1,0 +1,57 @@
+//! `[[gateway.routes]]`.
+//!
+//! To add a kind of target: its key in [`TARGETS`], and its reading in [`target`].
+
+use std::time::Duration;
+
+use busway_gateway::edge::{RouteConfig, Target};
+
+use super::super::reader::Table;
+
+const KEYS: &[&str] = &["name", "path", "method", "auth", "timeout", "service"];
+
+/// The keys of which a route has exactly one.
+const TARGETS: &[&str] = &["service"];
+
+/// The most routes; each is looked at when the manifest is read and when a document of them is made.
+const MOST: usize = 10_000;
+
+pub(super) fn read(gateway: &Table<'_>) -> Vec<RouteConfig> {
+    if !gateway.has("routes") {
+        return Vec::new();
+    }
+    let tables = gateway.tables("routes", KEYS);
+    if tables.len() > MOST {
+        gateway.note("routes", format!("more than {MOST} routes"));
+        return Vec::new();
+    }
+    tables.iter().filter_map(route).collect()
+}
+
+fn route(table: &Table<'_>) -> Option<RouteConfig> {
+    let path = table.string("path");
+    if !table.has("path") {
+        let help = Some("such as path = \"/orders/{id}\"".to_owned());
+        table.document.note(table.span.clone(), "a route needs a `path`".to_owned(), help);
+    }
+    let name = table.string("name").or(path);
+    let method = table.parsed("method");
+    let is_open = table.word("auth", &[("none", true)]).unwrap_or(false);
+    let timeout = table.duration("timeout", Duration::from_millis(1)..=Duration::from_hours(1));
+    let target = target(table);
+    Some(RouteConfig { name: name?.into(), path: path?.into(), method, is_open, timeout, target: target? })
+}
+
+fn target(table: &Table<'_>) -> Option<Target> {
+    let given: Vec<&str> = TARGETS.iter().copied().filter(|key| table.has(key)).collect();
+    if given.len() != 1 {
+        let problem = match given.len() {
+            0 => "a route leads nowhere".to_owned(),
+            _ => format!("a route leads to one thing, not to {}", given.join(" and ")),
+        };
+        let help = Some(format!("give it one of: {}", TARGETS.join(", ")));
+        table.document.note(table.span.clone(), problem, help);
+        return None;
+    }
+    table.parsed("service").map(Target::Service)
+}
