@@ -6,6 +6,7 @@
 
 use super::cors::CorsConfig;
 use super::limits::EdgeLimits;
+use super::live::LiveConfig;
 use super::router;
 use super::routes::RouteConfig;
 use super::tls::{TlsConfig, TlsError};
@@ -19,6 +20,8 @@ pub struct EdgeConfig {
     pub cors: Option<CorsConfig>,
     /// `[gateway.limits]`.
     pub limits: EdgeLimits,
+    /// `[gateway.live]`.
+    pub live: LiveConfig,
     /// `[[gateway.routes]]`, in the order of the manifest.
     pub routes: Vec<RouteConfig>,
 }

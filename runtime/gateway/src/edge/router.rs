@@ -30,18 +30,19 @@ use super::auth::Caller;
 use super::backend::EdgeError;
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::health;
+use super::live;
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
 use super::serve::Edge;
 
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
 fn built_in() -> impl Iterator<Item = &'static str> {
-    health::PATHS.into_iter()
+    health::PATHS.into_iter().chain([live::PATH])
 }
 
 /// What the gateway serves by itself, behind authentication.
-fn own(_edge: &Arc<Edge>) -> Router {
-    Router::new()
+fn own(edge: &Arc<Edge>) -> Router {
+    Router::new().merge(live::router(edge))
 }
 
 /// One configuration's way through the gateway.
@@ -105,6 +106,9 @@ async fn to_target(edge: &Arc<Edge>, matched: Matched, mut request: Request) -> 
                 Err(error) => Problem::from(error).into_response(),
             }
         }
+        Target::Events(patterns) => live::events(edge, patterns, request).await,
+        Target::File(file) => file.answer(request.method()),
+        Target::SocketIo(config) => live::socketio(edge, &route, config, request).await,
     }
 }
 

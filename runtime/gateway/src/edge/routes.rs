@@ -10,10 +10,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_types::ServiceName;
+use busway_types::{Pattern, ServiceName};
 use http::Method;
 
 use super::config::EdgeConfigError;
+use super::file::ServedFile;
+use super::live::SocketIoConfig;
 use super::path;
 
 /// One route of the manifest.
@@ -38,6 +40,12 @@ pub struct RouteConfig {
 pub enum Target {
     /// `service = "hello"`: a service that exports `wasi:http/incoming-handler`.
     Service(ServiceName),
+    /// `events = ["shop.>"]`: Server-Sent Events, or a WebSocket, of these topics.
+    Events(Vec<Pattern>),
+    /// `socketio = { .. }`: Socket.IO.
+    SocketIo(SocketIoConfig),
+    /// `file = "page.html"`: a file as it is.
+    File(ServedFile),
 }
 
 /// A route that was found for a request. In the extensions of the request.
@@ -108,6 +116,10 @@ impl RouteTable {
         }
         for (path, same) in grouped {
             let name = same.first().map(|route| route.name.to_string()).unwrap_or_default();
+            if let Some(twin) = socketio_twin(path, &same) {
+                // A path that is taken stays what it is; clients use the other one unless they are told otherwise.
+                let _ = table.paths.insert(twin, Entry::Routes(same.clone()));
+            }
             table.paths.insert(path, Entry::Routes(same)).map_err(|error| EdgeConfigError::Path {
                 name,
                 path: path.to_owned(),
@@ -135,6 +147,13 @@ impl RouteTable {
         let params = found.params.iter().map(|(name, value)| (name.into(), path::decode(value).into())).collect();
         Found::Route(Matched { route: Arc::clone(route), params })
     }
+}
+
+/// The path of a Socket.IO route with a slash at its end, or without: clients are told `/socket.io` and ask `/socket.io/`.
+fn socketio_twin(path: &str, routes: &[Arc<RouteConfig>]) -> Option<String> {
+    let is_socketio = routes.iter().any(|route| matches!(route.target, Target::SocketIo(_)));
+    let twin = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+    (is_socketio && twin.len() > 1).then_some(twin)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use super::config::{EdgeConfig, EdgeConfigError};
 use super::context::{Peer, REQUEST_ID, RequestContext, RequestIds, traceparent};
 use super::figures::{Counters, EdgeFigures};
 use super::limits::EdgeLimits;
+use super::live::LiveState;
 use super::problem::{Problem, Refusal};
 use super::tls::{self, Loaded, TlsError, Watched};
 use super::{path, router};
@@ -43,6 +44,7 @@ pub struct Edge {
     /// The budget for bodies in memory, [`PERMIT_BYTES`] each.
     pub(super) buffered: Arc<Semaphore>,
     pub(super) counters: Counters,
+    pub(super) live: LiveState,
     ids: RequestIds,
 }
 
@@ -111,6 +113,7 @@ impl Gateway {
             stopping: watch::Sender::new(false),
             buffered,
             counters: Counters::default(),
+            live: LiveState::default(),
             ids: RequestIds::new(seed),
         });
         let config = edge.config.load_full();
@@ -177,6 +180,7 @@ impl Gateway {
         let router = router::compose(&self.edge, &config)?;
         let loaded = self.load_tls(&config)?;
         self.use_tls(loaded);
+        self.edge.live.keep(&config);
         self.edge.config.store(Arc::new(config));
         self.router.store(Arc::new(router));
         Ok(())

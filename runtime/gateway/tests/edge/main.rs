@@ -7,5 +7,7 @@ mod form;
 mod health;
 mod http2;
 mod limits;
+mod live;
 mod served;
 mod tls;
+mod websocket;

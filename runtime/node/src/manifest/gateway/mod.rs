@@ -5,6 +5,7 @@
 
 mod cors;
 mod limits;
+mod live;
 mod routes;
 mod tls;
 
@@ -15,7 +16,7 @@ use busway_gateway::edge::EdgeConfig;
 
 use super::reader::Table;
 
-const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "routes"];
+const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "live", "routes"];
 
 /// What the manifest says about the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +34,8 @@ pub(super) fn read(root: &Table<'_>, base: &Path) -> GatewayConfig {
         tls: tls::read(&table, base),
         cors: cors::read(&table),
         limits: limits::read(&table),
-        routes: routes::read(&table),
+        live: live::read(&table),
+        routes: routes::read(&table, base),
     };
     if let Err(error) = edge.check() {
         table.note("routes", error);

@@ -2,21 +2,23 @@
 //!
 //! To add a kind of target: its key in [`TARGETS`], and its reading in [`target`].
 
+use std::path::Path;
 use std::time::Duration;
 
 use busway_gateway::edge::{RouteConfig, Target};
 
 use super::super::reader::Table;
+use super::live;
 
-const KEYS: &[&str] = &["name", "path", "method", "auth", "timeout", "service"];
+const KEYS: &[&str] = &["name", "path", "method", "auth", "timeout", "service", "events", "socketio", "file"];
 
 /// The keys of which a route has exactly one.
-const TARGETS: &[&str] = &["service"];
+const TARGETS: &[&str] = &["service", "events", "socketio", "file"];
 
 /// The most routes; each is looked at when the manifest is read and when a document of them is made.
 const MOST: usize = 10_000;
 
-pub(super) fn read(gateway: &Table<'_>) -> Vec<RouteConfig> {
+pub(super) fn read(gateway: &Table<'_>, base: &Path) -> Vec<RouteConfig> {
     if !gateway.has("routes") {
         return Vec::new();
     }
@@ -25,10 +27,10 @@ pub(super) fn read(gateway: &Table<'_>) -> Vec<RouteConfig> {
         gateway.note("routes", format!("more than {MOST} routes"));
         return Vec::new();
     }
-    tables.iter().filter_map(route).collect()
+    tables.iter().filter_map(|table| route(table, base)).collect()
 }
 
-fn route(table: &Table<'_>) -> Option<RouteConfig> {
+fn route(table: &Table<'_>, base: &Path) -> Option<RouteConfig> {
     let path = table.string("path");
     if !table.has("path") {
         let help = Some("such as path = \"/orders/{id}\"".to_owned());
@@ -38,11 +40,11 @@ fn route(table: &Table<'_>) -> Option<RouteConfig> {
     let method = table.parsed("method");
     let is_open = table.word("auth", &[("none", true)]).unwrap_or(false);
     let timeout = table.duration("timeout", Duration::from_millis(1)..=Duration::from_hours(1));
-    let target = target(table);
+    let target = target(table, base);
     Some(RouteConfig { name: name?.into(), path: path?.into(), method, is_open, timeout, target: target? })
 }
 
-fn target(table: &Table<'_>) -> Option<Target> {
+fn target(table: &Table<'_>, base: &Path) -> Option<Target> {
     let given: Vec<&str> = TARGETS.iter().copied().filter(|key| table.has(key)).collect();
     if given.len() != 1 {
         let problem = match given.len() {
@@ -53,5 +55,10 @@ fn target(table: &Table<'_>) -> Option<Target> {
         table.document.note(table.span.clone(), problem, help);
         return None;
     }
-    table.parsed("service").map(Target::Service)
+    match given[..] {
+        ["events"] => live::events(table),
+        ["socketio"] => live::socketio(table),
+        ["file"] => live::file(table, base),
+        _ => table.parsed("service").map(Target::Service),
+    }
 }

@@ -1,0 +1,199 @@
+//! Socket.IO, protocol 5: what clients emit becomes events, events are emitted to rooms.
+//!
+//! ```text
+//!   emit("my event", {room, ..}) --> chat.in.my-event --> a handler --> chat.out.my-response --> whoever is in the room
+//! ```
+//!
+//! The protocol is socketioxide's; what is here is who may come in, and the way to the bus and back. Invariants: one
+//! session of a transport holds one [`Place`], given back when the session ends; a session answers to its own caller only.
+
+mod client;
+mod hub;
+mod names;
+mod namespace;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use socketioxide::extract::{SocketRef, TryData};
+use socketioxide::handler::ConnectHandler as _;
+use socketioxide::{ParserConfig, SocketIo};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+use tower::util::BoxCloneSyncService;
+
+use self::client::{Client, Hello, Taker};
+use self::namespace::Namespace;
+use super::config::{LiveConfig, SocketIoConfig};
+use super::listen::Listening;
+use super::places::{Place, Places};
+use crate::edge::EdgeError;
+use crate::edge::auth::Caller;
+use crate::edge::problem::{Problem, Refusal};
+
+/// Packets that wait in a transport; what does not fit waits before it.
+const TRANSPORT_PACKETS: usize = 32;
+
+/// How long a transport may be open without joining a namespace.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+/// The Socket.IO server of one route.
+pub(crate) struct Server {
+    service: BoxCloneSyncService<Request, Response, Infallible>,
+    io: SocketIo,
+    live: Arc<LiveConfig>,
+    places: Arc<Places>,
+    owners: Arc<Owners>,
+    /// Ends the tasks that read for the namespaces; dropping it does so too.
+    stop: watch::Sender<bool>,
+}
+
+/// Whose the sessions of authenticated callers are, by their ids in the transport.
+#[derive(Debug, Default)]
+struct Owners(Mutex<HashMap<String, Arc<str>>>);
+
+/// A session of a transport, kept by it in the extensions of its first request.
+#[derive(Clone, Debug)]
+struct Session(Arc<Held>);
+
+#[derive(Debug)]
+struct Held {
+    who: Arc<str>,
+    sid: OnceLock<String>,
+    owners: Arc<Owners>,
+    _place: Place,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(sid) = self.sid.get() {
+            self.owners.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sid);
+        }
+    }
+}
+
+impl Server {
+    /// Starts the server of a route; its namespaces begin with the next event.
+    pub(crate) async fn start(config: &SocketIoConfig, listening: Listening) -> Result<Self, EdgeError> {
+        let Listening { backend, config: live, places, stop: stopping, .. } = listening;
+        let (stop, stopped) = watch::channel(false);
+        let owners = Arc::new(Owners::default());
+        let parser = ParserConfig::common()
+            .max_incoming_binaries(16)
+            .max_incoming_binary_buf_size(live.message_bytes)
+            .packet_completion_timeout(CONNECT_TIME);
+        let (service, io) = SocketIo::builder()
+            // Which paths lead here is the business of routes.
+            .req_path("/")
+            .max_buffer_size(TRANSPORT_PACKETS)
+            .max_payload(live.message_bytes as u64)
+            .ws_max_message_size(live.message_bytes)
+            .ws_max_frame_size(live.message_bytes)
+            .connect_timeout(CONNECT_TIME)
+            .with_parser(parser)
+            .build_svc();
+        for (name, config) in &config.namespaces {
+            let opened = Namespace::open(name, config.clone(), live.clone(), backend.clone()).await?;
+            add(&io, opened.0.clone());
+            spawn(opened.0.read(opened.1, stopped.clone()));
+        }
+        spawn(close_with(stopping, stopped, io.clone()));
+        Ok(Self { service: boxed(service), io, live, places, owners, stop })
+    }
+
+    /// Answers one request of a transport. `who` is whose place is taken.
+    pub(crate) async fn call(&self, mut request: Request, who: Arc<str>) -> Response {
+        match sid(request.uri().query()) {
+            None => {
+                let (all, each) = (self.live.listeners, self.live.listeners_per_caller);
+                let place = match self.places.take(&who, all, each) {
+                    Ok(place) => place,
+                    Err(none) => return super::no_place(none).into_response(),
+                };
+                let held = Held { who, sid: OnceLock::new(), owners: self.owners.clone(), _place: place };
+                request.extensions_mut().insert(Session(Arc::new(held)));
+            }
+            Some(sid) => {
+                let owner = self.owners.0.lock().unwrap_or_else(PoisonError::into_inner).get(sid).cloned();
+                if owner.is_some_and(|owner| owner != who) {
+                    return Problem::new(Refusal::Forbidden, "the session belongs to another caller").into_response();
+                }
+            }
+        }
+        match self.service.clone().oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Ends all connections; clients come back, to whoever serves then.
+    pub(crate) async fn close(&self) {
+        self.stop.send_replace(true);
+        self.io.close().await;
+    }
+}
+
+/// The protocol's own body, whose type has no name, becomes everybody's.
+fn boxed<S, B>(service: S) -> BoxCloneSyncService<Request, Response, Infallible>
+where
+    S: tower::Service<Request, Response = http::Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = bytes::Bytes, Error: Into<axum::BoxError>> + Send + 'static,
+{
+    BoxCloneSyncService::new(service.map_response(|response: http::Response<B>| response.map(Body::new)))
+}
+
+fn add(io: &SocketIo, namespace: Arc<Namespace>) {
+    let name = namespace.name.to_string();
+    let enter = async move |socket: SocketRef, TryData(hello): TryData<Hello>| enter(namespace, &socket, hello.ok());
+    let run = async |socket: SocketRef| {
+        if let Some(client) = socket.extensions.get::<Arc<Client>>() {
+            client.run(socket).await;
+        }
+    };
+    io.ns(name, run.with(enter));
+}
+
+/// Before a client is told that it is connected: everything that it may use at once has to be there.
+fn enter(namespace: Arc<Namespace>, socket: &SocketRef, hello: Option<Hello>) -> Result<(), String> {
+    let hello = hello.ok_or("`auth` has `rooms`, a list of texts, and `from`, a cursor")?;
+    let client = Client::enter(namespace, socket, &hello)?;
+    let extensions = &socket.req_parts().extensions;
+    // An address may change while a session goes on; a name does not.
+    if let (Some(Session(held)), Some(Caller { name: Some(_), .. })) = (extensions.get(), extensions.get::<Caller>()) {
+        let sid = held.sid.get_or_init(|| socket.id.to_string());
+        held.owners.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sid.clone(), held.who.clone());
+    }
+    let leaving = client.clone();
+    socket.on_fallback(Taker(client.clone()));
+    socket.on_disconnect(async move || leaving.leave());
+    socket.extensions.insert(client);
+    Ok(())
+}
+
+/// The session that a request of a transport belongs to.
+fn sid(query: Option<&str>) -> Option<&str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix("sid="))
+}
+
+/// Ends the connections when the gateway ends, unless the server is gone before.
+async fn close_with(mut stopping: watch::Receiver<bool>, mut stopped: watch::Receiver<bool>, io: SocketIo) {
+    let ends = tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stopped| *stopped) => false,
+        _ = stopping.wait_for(|stopping| *stopping) => true,
+    };
+    if ends {
+        io.close().await;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a few for each server, ended by `Server::close` and its drop")]
+pub(crate) fn spawn(reader: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(reader);
+}

@@ -1,0 +1,74 @@
+//! One namespace: its clients, and the task that reads the log for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use busway_types::Pattern;
+use tokio::sync::watch;
+
+use super::super::config::{LiveConfig, SocketIoNamespace};
+use super::super::feed::{Feed, Start};
+use super::hub::{Emit, Hub};
+use crate::admin::api::TailFrom;
+use crate::edge::{EdgeBackend, EdgeError};
+
+/// A namespace of a route.
+pub(super) struct Namespace {
+    pub(super) name: Box<str>,
+    pub(super) config: SocketIoNamespace,
+    pub(super) live: Arc<LiveConfig>,
+    pub(super) patterns: Arc<[Pattern]>,
+    pub(super) backend: Arc<dyn EdgeBackend>,
+    pub(super) hub: Hub,
+}
+
+impl Namespace {
+    /// A namespace, and the reader that has to be run for it.
+    pub(super) async fn open(
+        name: &str,
+        config: SocketIoNamespace,
+        live: Arc<LiveConfig>,
+        backend: Arc<dyn EdgeBackend>,
+    ) -> Result<(Arc<Self>, Feed), EdgeError> {
+        let pattern = config.pattern().ok_or_else(|| EdgeError::Failed(format!("{} is too long", config.outgoing)))?;
+        let patterns: Arc<[Pattern]> = [pattern].into();
+        let feed = Feed::open(backend.clone(), patterns.clone(), None, Start::From(TailFrom::Now)).await?;
+        let namespace = Self { name: name.into(), config, live, patterns, backend, hub: Hub::default() };
+        namespace.hub.hand_out(&[], feed.cursor().0);
+        Ok((Arc::new(namespace), feed))
+    }
+
+    /// Hands out what happens until the node stops or the route goes.
+    pub(super) async fn read(self: Arc<Self>, mut feed: Feed, mut stop: watch::Receiver<bool>) {
+        loop {
+            let piece = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                piece = feed.next(usize::MAX) => piece,
+            };
+            match piece {
+                Ok(piece) => {
+                    if let Some(missed) = piece.missed {
+                        let namespace = &*self.name;
+                        tracing::warn!(
+                            namespace,
+                            ?missed,
+                            "Socket.IO did not read the log fast enough; events are missing"
+                        );
+                    }
+                    let emits = piece.events.iter().filter_map(|logged| self.emit(logged)).collect::<Vec<_>>();
+                    self.hub.hand_out(&emits, feed.cursor().0);
+                }
+                Err(EdgeError::Stopping) => return,
+                Err(error) => {
+                    tracing::warn!(%error, "Socket.IO cannot read the log; it is tried again");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    fn emit(&self, logged: &busway_types::Logged) -> Option<Arc<Emit>> {
+        Emit::of(logged, &self.config, self.live.message_bytes).map(Arc::new)
+    }
+}

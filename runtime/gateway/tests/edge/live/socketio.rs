@@ -1,0 +1,266 @@
+//! Socket.IO, spoken by hand. Real clients: `tests/e2e/socketio.rs`.
+
+use busway_gateway::edge::{EdgeBackend as _, EdgeConfig, LiveConfig, SocketIoConfig, SocketIoNamespace, Target};
+use busway_types::{Draft, Logged};
+use serde_json::{Value, json};
+
+use super::{A_WHILE, publish, route, soon};
+use crate::client::{Answer, get, request};
+use crate::fake::lock;
+use crate::served::Served;
+use crate::websocket::{Frame, Socket, upgrade};
+
+const PATH: &str = "/socket.io/?EIO=4";
+
+fn namespace() -> SocketIoNamespace {
+    let (incoming, outgoing) = ("chat.in".parse().expect("a topic"), "chat.out".parse().expect("a topic"));
+    SocketIoNamespace { names: vec!["my response".to_owned()], ..SocketIoNamespace::new(incoming, outgoing) }
+}
+
+fn chat(namespace: SocketIoNamespace, live: LiveConfig) -> EdgeConfig {
+    let namespaces = [("/".to_owned(), namespace)].into();
+    let routes = vec![route("/socket.io", Target::SocketIo(SocketIoConfig { namespaces }))];
+    EdgeConfig { live, routes, ..EdgeConfig::default() }
+}
+
+async fn start(namespace: SocketIoNamespace) -> Served {
+    Served::start(chat(namespace, LiveConfig::default())).await
+}
+
+/// A client over a WebSocket.
+struct Client {
+    socket: Socket,
+    acks: u32,
+}
+
+impl Client {
+    async fn open(served: &Served, auth: &str) -> Self {
+        let mut socket = Socket::open(served, &format!("{PATH}&transport=websocket")).await;
+        assert!(socket.text().await.starts_with("0{\"sid\""));
+        socket.say(&format!("40{auth}")).await;
+        let mut client = Self { socket, acks: 0 };
+        assert!(client.packet().await.starts_with("40{\"sid\""));
+        client
+    }
+
+    /// The next packet that is no ping; those are answered.
+    async fn packet(&mut self) -> String {
+        loop {
+            let text = self.socket.text().await;
+            if text != "2" {
+                return text;
+            }
+            self.socket.say("3").await;
+        }
+    }
+
+    /// Emits and gives the answer; what comes before it is lost.
+    async fn ask(&mut self, name: &str, data: Value) -> Value {
+        self.acks += 1;
+        self.socket.say(&format!("42{}{}", self.acks, json!([name, data]))).await;
+        let wanted = format!("43{}", self.acks);
+        loop {
+            if let Some(answer) = self.packet().await.strip_prefix(&wanted) {
+                return serde_json::from_str::<Value>(answer).expect("JSON")[0].take();
+            }
+        }
+    }
+
+    async fn join(served: &Served, room: &str) -> Self {
+        let mut client = Self::open(served, "").await;
+        assert!(client.ask("join", room.into()).await["cursor"].is_string());
+        client
+    }
+
+    async fn event(&mut self) -> Value {
+        let text = self.packet().await;
+        serde_json::from_str(text.strip_prefix("42").unwrap_or_else(|| panic!("{text} is no event"))).expect("JSON")
+    }
+
+    async fn hears_nothing(&mut self) -> bool {
+        tokio::time::timeout(A_WHILE, self.packet()).await.is_err()
+    }
+}
+
+async fn last(served: &Served, topic: &str) -> Logged {
+    soon(async {
+        loop {
+            let found =
+                lock(&served.fake.events).iter().rev().find(|logged| logged.event.topic.as_str() == topic).cloned();
+            if let Some(found) = found {
+                return found;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+}
+
+fn header(logged: &Logged, name: &str) -> String {
+    let found = logged.event.headers.iter().find(|(known, _)| **known == *name);
+    found.map_or_else(|| panic!("{name} in {:?}", logged.event.headers), |(_, value)| value.to_string())
+}
+
+#[tokio::test]
+async fn everyone_in_the_room_and_no_one_else_gets_the_response() {
+    let served = start(namespace()).await;
+    let (mut ada, mut bob, mut eve) =
+        (Client::join(&served, "a").await, Client::join(&served, "a").await, Client::join(&served, "e").await);
+    let answer = ada.ask("my event", json!({ "room": "a", "text": "hi" })).await;
+    let logged = last(&served, "chat.in.my-event").await;
+    assert_eq!(answer["id"], logged.event.id.to_string(), "answered with the event that is safe now");
+    assert_eq!(&*logged.event.data, br#"{"room":"a","text":"hi"}"#);
+    assert_eq!(logged.event.key.as_ref().map(busway_types::Key::as_str), Some("a"), "a room is in order");
+    assert_eq!(
+        (header(&logged, "socketio-event"), header(&logged, "socketio-namespace")),
+        ("my event".into(), "/".into())
+    );
+    publish(&served, "chat.out.my-response", [json!({ "room": "a", "text": "hi" })]).await;
+    for client in [&mut ada, &mut bob] {
+        assert_eq!(client.event().await, json!(["my response", { "room": "a", "text": "hi" }]));
+    }
+    // One client alone, by the id that its events carry; everybody but one.
+    let mut only = Draft::new("chat.out.secret".parse().expect("a topic"), r#""psst""#.into());
+    only.headers.push(("socketio-client".into(), header(&logged, "socketio-client").into()));
+    let mut but = Draft::new("chat.out.joined".parse().expect("a topic"), r#"{"room":"a"}"#.into());
+    but.headers.push(("socketio-except".into(), header(&logged, "socketio-client").into()));
+    served.fake.publish(vec![only, but]).await.expect("published");
+    assert_eq!(ada.event().await, json!(["secret", "psst"]));
+    assert_eq!(bob.event().await, json!(["joined", { "room": "a" }]));
+    assert!(ada.hears_nothing().await && bob.hears_nothing().await && eve.hears_nothing().await);
+    // Who has left hears nothing; an event without a room is for nobody.
+    assert_eq!(bob.ask("leave", json!({ "room": "a" })).await, json!({}));
+    publish(&served, "chat.out.my-response", [json!({ "room": "a" }), json!({ "text": "x" })]).await;
+    assert_eq!(ada.event().await, json!(["my response", { "room": "a" }]));
+    assert!(ada.hears_nothing().await && bob.hears_nothing().await && eve.hears_nothing().await);
+}
+
+#[tokio::test]
+async fn polling_does_the_same() {
+    let served = start(namespace()).await;
+    let polled = format!("{PATH}&transport=polling");
+    let open = served.send(get(&polled)).await;
+    let sid: Value = serde_json::from_str(&open.text()[1..]).expect("JSON");
+    let path = format!("{polled}&sid={}", sid["sid"].as_str().expect("an id"));
+    let post = async |text: &str| {
+        let answer: Answer = served.send(request("POST", &path).body(text)).await;
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+    };
+    // What comes next that is no ping; those are answered.
+    let poll = async || loop {
+        let answer = served.send(get(&path)).await;
+        let packets: Vec<_> = answer.text().split('\x1e').filter(|packet| *packet != "2").collect();
+        if let [packet] = packets[..] {
+            return packet.to_owned();
+        }
+        post("3").await;
+    };
+    post("40").await;
+    assert!(poll().await.starts_with("40{"));
+    post("420[\"join\",\"a\"]").await;
+    assert!(poll().await.starts_with("430[{\"cursor\""));
+    post("421[\"my event\",{\"room\":\"a\"}]").await;
+    assert!(poll().await.starts_with("431[{\"id\""));
+    publish(&served, "chat.out.my-response", [json!({ "room": "a", "n": 1 }), json!({ "room": "b" })]).await;
+    assert_eq!(poll().await, "42[\"my response\",{\"n\":1,\"room\":\"a\"}]");
+    let unknown = served.send(get(&format!("{polled}&sid=AAAAAAAAAAAAAAAA"))).await;
+    assert_eq!(unknown.status, 400);
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_missed() {
+    let served = start(SocketIoNamespace { cursors: true, ..namespace() }).await;
+    let mut client = Client::join(&served, "a").await;
+    publish(&served, "chat.out.my-response", [json!({ "room": "a", "n": 1 })]).await;
+    let event = client.event().await;
+    let cursor = event[2]["cursor"].as_str().expect("a cursor").to_owned();
+    drop(client);
+    let more = (2..400).map(|n| json!({ "room": if n % 2 == 0 { "a" } else { "b" }, "n": n }));
+    publish(&served, "chat.out.my-response", more).await;
+    let auth = json!({ "rooms": ["a"], "from": cursor }).to_string();
+    let mut again = Client::open(&served, &auth).await;
+    publish(&served, "chat.out.my-response", [json!({ "room": "a", "n": 400 })]).await;
+    for wanted in (2..=400).filter(|n| n % 2 == 0) {
+        assert_eq!(again.event().await[1]["n"], wanted);
+    }
+    assert!(again.hears_nothing().await);
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_loses_nothing_and_delays_nobody() {
+    let served = start(namespace()).await;
+    let (mut slow, mut quick) = (Client::join(&served, "a").await, Client::join(&served, "a").await);
+    let padding = "x".repeat(8_000);
+    for chunk in 0..20 {
+        let events = (chunk * 100..chunk * 100 + 100).map(|n| json!({ "room": "a", "n": n, "padding": padding }));
+        publish(&served, "chat.out.x", events).await;
+    }
+    for client in [&mut quick, &mut slow] {
+        for wanted in 0..2_000 {
+            assert_eq!(client.event().await[1]["n"], wanted, "in order, without gap and repetition");
+        }
+    }
+    assert!(slow.hears_nothing().await && quick.hears_nothing().await);
+}
+
+#[tokio::test]
+async fn mistakes_and_bounds_are_answered_with_problems() {
+    let live = LiveConfig { messages_per_second: 8, message_bytes: 2_000, ..LiveConfig::default() };
+    let served = Served::start(chat(SocketIoNamespace { rooms_per_client: 1, ..namespace() }, live)).await;
+    let mut client = Client::open(&served, "").await;
+    for (name, data, status) in
+        [("join", json!(7), 400), ("join", json!("x".repeat(129)), 400), ("", json!({}), 400), ("a..b", json!({}), 400)]
+    {
+        assert_eq!(client.ask(name, data).await["error"]["status"], status, "{name}");
+    }
+    assert!(client.ask("join", json!("a")).await["error"].is_null());
+    assert_eq!(client.ask("join", json!("b")).await["error"]["status"], 429, "one room too many");
+    // Without an acknowledgement a mistake comes as an event.
+    client.socket.say(r#"42["join",7]"#).await;
+    assert_eq!(client.event().await[0], "problem");
+    client.socket.say(r#"451-["x",{"_placeholder":true,"num":0}]"#).await;
+    client.socket.frame(0x82, &[1, 2, 3]).await;
+    assert_eq!(client.event().await[1]["status"], 400, "binary arguments");
+    let mut refused = 0;
+    for _ in 0..20 {
+        refused += u32::from(client.ask("x", json!({})).await["error"]["status"] == 429);
+    }
+    assert!(refused > 0, "faster than allowed");
+    let mut large = Client::open(&served, "").await;
+    large.socket.say(&format!("42{}", json!(["x", "y".repeat(3_000)]))).await;
+    assert!(matches!(large.socket.next().await, Frame::End | Frame::Close(_)));
+}
+
+#[tokio::test]
+async fn sessions_are_bounded_and_foreign_pages_kept_out() {
+    let live = LiveConfig { listeners_per_caller: 1, ..LiveConfig::default() };
+    let served = Served::start(chat(namespace(), live)).await;
+    let polled = format!("{PATH}&transport=polling");
+    let foreign = served.send(get(&polled).header("origin", "https://evil.test")).await;
+    assert_eq!(foreign.status, 403);
+    let client = Client::open(&served, "").await;
+    assert_eq!(served.send(get(&polled)).await.status, 429);
+    assert_eq!(served.send(upgrade(&format!("{PATH}&transport=websocket"))).await.status, 429);
+    drop(client);
+    soon(async { while served.send(get(&polled)).await.status != 200 {} }).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_gateway_or_of_the_route_ends_the_connection() {
+    let served = start(namespace()).await;
+    let mut client = Client::join(&served, "a").await;
+    served.gateway.reload(chat(namespace(), LiveConfig::default())).expect("the same");
+    publish(&served, "chat.out.x", [json!({ "room": "a" })]).await;
+    assert_eq!(client.event().await[0], "x", "a route that stays keeps its clients");
+    served
+        .gateway
+        .reload(chat(SocketIoNamespace { broadcast: true, ..namespace() }, LiveConfig::default()))
+        .expect("sound");
+    while matches!(client.socket.next().await, Frame::Text(_)) {}
+    let mut other = Client::open(&served, "").await;
+    publish(&served, "chat.out.x", [json!({})]).await;
+    assert_eq!(other.event().await[0], "x", "to everybody");
+    served.stop();
+    while matches!(other.socket.next().await, Frame::Text(_)) {}
+    served.ended().await;
+}
