@@ -49,6 +49,27 @@ impl Dev {
         ask(self.runtime.path(), &["publish", "dev-notes.events.v1.notes.removed", "--data", &data], "");
     }
 
+    fn status(&self) -> String {
+        ask(self.runtime.path(), &["status"], "")
+    }
+
+    fn until_status(&self, service: &str, state: &str) {
+        self.poll(|status| status.lines().any(|line| line.starts_with(service) && line.contains(state)));
+    }
+
+    fn until_not_running(&self, services: &[&str]) {
+        self.poll(|status| !status.lines().any(|l| services.iter().any(|s| l.starts_with(s) && l.contains("running"))));
+    }
+
+    fn poll(&self, is_so: impl Fn(&str) -> bool) {
+        let clock = SystemClock::new();
+        let began = clock.now();
+        while !is_so(&self.status()) {
+            assert!(clock.now().since(began) < PATIENCE, "{}\n{}", self.status(), self.said("stderr"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -99,6 +120,20 @@ fn what_is_changed_takes_over_and_what_is_broken_does_not() {
     assert!(dev.said("stderr").contains("incompatible"), "{}", dev.said("stderr"));
     dev.publish("fourth");
     dev.until("stderr", "gone: \"fourth\"");
+
+    // The other side makes the same change: neither new version understands the other's old one.
+    change(&dev.file("dev-writer/src/main.rs"), "body: \"example\".into()", "body: 5");
+    change(&dev.file("dev-writer/wit/deps/dev-notes-events/events.wit"), "body: string", "body: u32");
+    dev.until("stderr", "these take over together");
+    dev.until("stderr", "body: 5");
+
+    // What is beside the projects runs, changes and goes with its file; a project that is removed stops.
+    std::fs::copy(busway_tests::programs::TYPED_ECHO, dev.file("beside.wasm")).expect("copied");
+    dev.until_status("beside", "running");
+    std::fs::remove_file(dev.file("beside.wasm")).expect("removed");
+    std::fs::remove_dir_all(dev.file("dev-notes")).expect("removed");
+    dev.until("stderr", "dev-notes is gone");
+    dev.until_not_running(&["beside", "dev_notes"]);
     node.signal("-INT");
     assert_eq!(node.ended(), Some(0), "{}", dev.said("stderr"));
 }

@@ -69,6 +69,20 @@ pub(crate) async fn answerer() {
     bus.stop().await;
 }
 
+/// The answerer may take as long as the caller: the caller hears of it in time to do something about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_leaves_the_caller_time_to_say_so() {
+    let app = App::new().service("asker", programs::ASKER, "timeout = \"4s\"\n").with(programs::ANSWERER, "answerer");
+    let bus = app.run().await;
+    bus.publish(vec![question(r#"{"about":"slow","n":1}"#)]).await;
+    bus.idle().await;
+    let told = told(&bus).await;
+    assert!(told[0].contains("ran longer than") || told[0].contains("no answer to"), "{told:?}");
+    assert_eq!(bus.service("asker").await.timed_out, 0);
+    assert_eq!(bus.service("answerer").await.unanswered, 1);
+    bus.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_nobody_answers_says_so() {
     let app = App::new().service("asker", programs::ASKER, "retry = { attempts = 1 }\n");

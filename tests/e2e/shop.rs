@@ -64,6 +64,13 @@ async fn the_whole_shop_runs_on_two_versions_of_its_contract_and_keeps_the_order
     let reserved = bus.tail("shop.orders.v1.warehouse.reserved").await;
     assert_eq!((granted.len(), reserved.len()), (ORDERS, ORDERS));
     let status = bus.status().await;
+    let quotes = bus.service("quotes").await;
+    let answers: Vec<_> = quotes.answers.iter().map(busway_types::Topic::as_str).collect();
+    assert_eq!(
+        (&answers[..], quotes.answered, quotes.unanswered),
+        (&["shop.orders.v1.quotes.quote"][..], ORDERS as u64, 0)
+    );
+    assert!(quotes.instances > 0 && quotes.memory_bytes > 0, "what it only answers with counts as well");
     assert_eq!(status.services.iter().map(|service| service.dead_lettered + service.trapped).sum::<u64>(), 0);
     assert_eq!(bus.tail("shop.orders.v1.quotes.>").await.len(), 0, "requests are not stored");
     bus.stop().await;
@@ -171,6 +178,25 @@ async fn a_contract_without_another_side_is_warned_of_once_at_the_start() {
             assert_eq!(lines.iter().filter(|line| line.contains(warning)).count(), 1, "{warning}: {lines:?}");
         }
     }
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_that_do_not_fit_the_handler_is_not_started_and_what_fits_is_a_line_of_the_log() {
+    logs::capture();
+    // By name the handler comes first, and the producer handles something itself.
+    let app = App::new().with(services::STOCK_BROKEN, "a-broken-stock").with(services::CHECKOUT, "the-checkout");
+    let app = app.with(services::QUOTES, "the-quotes");
+    let bus = app.run().await;
+    let status = bus.status().await;
+    let names: Vec<_> = status.services.iter().map(|service| service.name.as_str()).collect();
+    assert_eq!(names, ["the-checkout", "the-quotes"]);
+    assert!(status.refused[0].path.ends_with("a-broken-stock.wasm"), "{:?}", status.refused);
+    let lines = logs::with("from the-checkout to");
+    let lines: Vec<_> = lines.iter().filter(|line| line.contains("INFO")).collect();
+    let pair = "compatible: shop:orders/quotes@1.2.0 from the-checkout to shop:orders/quotes@1.0.0 in the-quotes";
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(&format!("{pair}, 1 difference; `busway check` shows more")), "{lines:?}");
     bus.stop().await;
 }
 

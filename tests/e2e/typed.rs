@@ -54,6 +54,53 @@ async fn a_typed_event_carries_what_the_context_says_of_it() {
     bus.stop().await;
 }
 
+/// A byte list takes forty times its size on the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_byte_list_that_is_too_large_harms_nobody_and_says_so() {
+    let bytes = |count: usize| {
+        let list = "AAAA".repeat(count / 3);
+        typed("inputs.all", &format!(r#"{{"key":"k","value":{}}}"#, EVERYTHING.replace("AP8=", &list)))
+    };
+    let limits = "[limits]\nevent-bytes = \"8MiB\"\noutbox-bytes = \"8MiB\"\n";
+    let app = App::new().manifest(limits).service("mirror", programs::MIRROR, "memory = \"32MiB\"\n");
+    let bus = app.run().await;
+    let refused = refusal(&bus, bytes(4 << 20)).await;
+    assert!(refused.contains("at most 1000000 values in one event"), "{refused}");
+    bus.publish(vec![bytes(300_000), bytes(990_000), bytes(3)]).await;
+    bus.idle().await;
+    let mirror = bus.service("mirror").await;
+    let dead = bus.dead().await;
+    assert!(mirror.acked == 2 && mirror.memory_bytes <= 32 << 20, "{mirror:?} {dead:?}");
+    assert!(dead.len() == 1 && dead[0].error.contains("fit into what is left of the service's `memory`"), "{dead:?}");
+    bus.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_manifest_names_the_key_of_contracts_that_have_none() {
+    let key = |path: &str| {
+        let of =
+            |interface: &str| format!("[contracts.\"test:values/{interface}\"]\nkey = {{ dressed = \"{path}\" }}\n");
+        App::new().manifest(&(of("inputs") + &of("outputs"))).service("mirror", programs::MIRROR, "")
+    };
+    let app = key("text");
+    let bus = app.run().await;
+    bus.publish(vec![typed("inputs.dressed", r#"{"text":"x"}"#)]).await;
+    bus.idle().await;
+    assert_eq!(bus.tail("test.values.v1.inputs.dressed").await[0].key.as_deref(), Some("x"), "published by hand");
+    let dressed = bus.tail("test.values.v1.outputs.dressed").await;
+    let data: serde_json::Value = serde_json::from_str(&text(&dressed[1])).expect("JSON");
+    assert_eq!(dressed[0].key.as_deref(), Some("dress"), "what the guest says goes first");
+    assert_eq!(dressed[1].key.as_deref(), data["text"].as_str(), "published by a service");
+    bus.stop().await;
+    let app = key("body");
+    let bus = app.run().await;
+    let status = bus.status().await;
+    let reason = &status.refused[0].reason;
+    let wanted = "the key `body` of `dressed` in the contract `test:values/outputs@1.0.0` is not there";
+    assert!(reason.contains(wanted) && reason.contains("`text`, not `body`"), "{reason}");
+    bus.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_typed_handler_answers_decides_what_becomes_of_the_event() {
     let retry = "retry = { attempts = 2, backoff = \"10ms\" }\n";

@@ -18,7 +18,7 @@ use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, Was
 use crate::id::ContractId;
 use crate::model::{Contract, Direction, Function, Param, Refused, Use};
 use crate::types::{Case, Enum, Field, Flags, Label, Record, Type, Variant};
-use crate::{MAX_DEPTH, MAX_NODES};
+use crate::{MAX_DEPTH, MAX_FUNCTIONS, MAX_NAME, MAX_NODES};
 
 /// What a component does with contracts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +97,16 @@ fn collect(types: TypesRef<'_>, direction: Direction, names: &[String], found: &
         }
         match contract(types, &types[instance], id, direction) {
             Ok(None) => found.types_only.push((direction, name.clone())),
-            Ok(Some(contract)) => found.uses.push(Use { direction, contract }),
+            Ok(Some(contract)) => {
+                let all: usize = found.uses.iter().map(|used| used.contract.functions.len()).sum();
+                if all + contract.functions.len() > MAX_FUNCTIONS {
+                    let reason = format!("a component may use at most {MAX_FUNCTIONS} functions of contracts");
+                    let interface = contract.id.to_string();
+                    found.refused.push(Refused { interface, direction, place: "its functions".into(), reason });
+                    continue;
+                }
+                found.uses.push(Use { direction, contract });
+            }
             Err(refused) => found.refused.push(refused),
         }
     }
@@ -112,7 +121,7 @@ fn contract(
     let refuse = |place: &str, reason: &str| Refused {
         interface: id.to_string(),
         direction,
-        place: place.to_owned(),
+        place: place.chars().take(2 * MAX_NAME).collect(),
         reason: reason.to_owned(),
     };
     let mut functions = Vec::new();
@@ -143,7 +152,9 @@ type Wrong = (String, String);
 fn function_of(types: TypesRef<'_>, name: &str, function: &ComponentFuncType) -> Result<Function, Wrong> {
     let mut reader = Reader { types: &types, path: Vec::new(), nodes: 0 };
     let mut params = Vec::with_capacity(function.params.len());
+    named(name).map_err(|reason| (String::new(), reason))?;
     for (name, ty) in &function.params {
+        named(name).map_err(|reason| (String::new(), reason))?;
         let name: Arc<str> = name.as_str().into();
         let ty = reader.at(name.to_string(), |reader| reader.value(*ty));
         params.push(Param { name, ty: ty.map_err(|reason| (reader.place(), reason))? });
@@ -177,11 +188,16 @@ impl Reader<'_> {
         Ok(read)
     }
 
-    fn value(&mut self, ty: ComponentValType) -> Result<Type, String> {
-        self.nodes += 1;
+    fn check(&self) -> Result<(), String> {
         if self.nodes > MAX_NODES {
             return Err(format!("its types have more than {MAX_NODES} parts in all; make them smaller"));
         }
+        Ok(())
+    }
+
+    fn value(&mut self, ty: ComponentValType) -> Result<Type, String> {
+        self.nodes += 1;
+        self.check()?;
         if self.path.len() > MAX_DEPTH {
             return Err(format!("its types are nested more than {MAX_DEPTH} deep; make them flatter"));
         }
@@ -194,6 +210,16 @@ impl Reader<'_> {
         }
     }
 
+    fn fixed_list(&mut self, of: ComponentValType, length: u32) -> Result<Type, String> {
+        let before = self.nodes;
+        let of = self.at("[]".into(), |reader| reader.value(of))?;
+        // A value is made of all of its elements.
+        let one = self.nodes - before;
+        self.nodes = before.saturating_add(one.saturating_mul(length as usize));
+        self.check()?;
+        Ok(Type::FixedList(of.into(), length))
+    }
+
     fn defined(&mut self, ty: &ComponentDefinedType) -> Result<Type, String> {
         Ok(match ty {
             ComponentDefinedType::Primitive(ty) => primitive(*ty)?,
@@ -201,11 +227,7 @@ impl Reader<'_> {
                 Type::U8 => Type::Bytes,
                 of => Type::List(of.into()),
             },
-            ComponentDefinedType::FixedLengthList(of, length) => {
-                // Each of its elements is a node: a value is made of all of them.
-                self.nodes = self.nodes.saturating_add(*length as usize);
-                Type::FixedList(self.at("[]".into(), |reader| reader.value(*of))?.into(), *length)
-            }
+            ComponentDefinedType::FixedLengthList(of, length) => self.fixed_list(*of, *length)?,
             ComponentDefinedType::Map(key, value) => {
                 let key = self.at("[key]".into(), |reader| reader.value(*key))?;
                 Type::Map(key.into(), self.at("[value]".into(), |reader| reader.value(*value))?.into())
@@ -228,6 +250,7 @@ impl Reader<'_> {
             ComponentDefinedType::Record(record) => {
                 let mut fields = Vec::with_capacity(record.fields.len());
                 for (name, ty) in &record.fields {
+                    named(name)?;
                     let ty = self.at(format!(".{name}"), |reader| reader.value(*ty))?;
                     fields.push(Field { name: name.as_str().into(), docs: None, ty });
                 }
@@ -236,6 +259,7 @@ impl Reader<'_> {
             ComponentDefinedType::Variant(variant) => {
                 let mut cases = Vec::with_capacity(variant.cases.len());
                 for (name, case) in &variant.cases {
+                    named(name)?;
                     let ty = match case.ty {
                         None => None,
                         Some(ty) => Some(self.at(format!(".{name}"), |reader| reader.value(ty))?),
@@ -245,11 +269,11 @@ impl Reader<'_> {
                 Type::Variant(Variant { name: None, docs: None, cases }.into())
             }
             ComponentDefinedType::Enum(names) => {
-                let cases = names.iter().map(|name| label(name.as_str())).collect();
+                let cases = names.iter().map(|name| label(name.as_str())).collect::<Result<_, _>>()?;
                 Type::Enum(Enum { name: None, docs: None, cases }.into())
             }
             ComponentDefinedType::Flags(names) => {
-                let flags = names.iter().map(|name| label(name.as_str())).collect();
+                let flags = names.iter().map(|name| label(name.as_str())).collect::<Result<_, _>>()?;
                 Type::Flags(Flags { name: None, docs: None, flags }.into())
             }
             ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => {
@@ -265,8 +289,17 @@ impl Reader<'_> {
     }
 }
 
-fn label(name: &str) -> Label {
-    Label { name: name.into(), docs: None }
+fn label(name: &str) -> Result<Label, String> {
+    Ok(Label { name: named(name)?.into(), docs: None })
+}
+
+/// A name that values carry with them: every record of a list has its own.
+pub(crate) fn named(name: &str) -> Result<&str, String> {
+    if name.len() <= MAX_NAME {
+        return Ok(name);
+    }
+    let start: String = name.chars().take(20).collect();
+    Err(format!("the name `{start}...` has {} letters; at most {MAX_NAME} are allowed", name.len()))
 }
 
 fn primitive(ty: PrimitiveValType) -> Result<Type, String> {

@@ -25,6 +25,7 @@ pub mod compare;
 pub mod component;
 pub mod document;
 mod id;
+mod key;
 mod model;
 pub mod source;
 #[cfg(any(test, feature = "testing"))]
@@ -35,11 +36,18 @@ mod types;
 
 pub use busway_types::InvalidTopic;
 pub use id::{ContractId, IdError, RESERVED};
+pub use key::{ContractKeys, InvalidKeyName, KeyError, KeyName, KeyPath, Keys};
 pub use model::{Contract, Direction, Function, Kind, Param, Refused, Use};
 pub use types::{Case, Docs, Enum, Field, Flags, Label, Record, Type, Variant};
 
 /// How deep types may be nested: a record in a list in a record is three deep.
 pub const MAX_DEPTH: usize = 32;
+
+/// How many functions one contract, and all contracts of a component together, may have.
+pub const MAX_FUNCTIONS: usize = 1_000;
+
+/// How long the name of a function, parameter, field, case or flag may be.
+pub const MAX_NAME: usize = 128;
 
 /// Nodes that the parameters and the result of one function may have together, as a tree: a type that is used twice counts
 /// twice.

@@ -91,7 +91,7 @@ impl Function {
 }
 
 /// Whether values of a type can order events.
-fn can_be_key(ty: &Type) -> bool {
+pub(crate) fn can_be_key(ty: &Type) -> bool {
     matches!(
         ty,
         Type::String

@@ -81,3 +81,24 @@ fn bytes_that_are_no_component_are_an_error() {
     assert!(read(b"\0asm\x0d\0\x01\0\xff\xff").is_err());
     assert!(read(b"").is_err());
 }
+
+#[test]
+fn names_are_bounded_and_fixed_lists_count_all_that_is_in_them() {
+    let record = |name: &str| {
+        format!(
+            r#"(component (import "a:b/c@1.0.0" (instance
+              (type $r (record (field "{name}" u8)))
+              (export "r" (type $e (eq $r)))
+              (export "f" (func (param "x" $e))))))"#
+        )
+    };
+    assert_eq!(uses(&record(&"n".repeat(128))).refused, []);
+    let told = uses(&record(&"n".repeat(129))).refused[0].to_string();
+    assert!(told.contains("has 129 letters; at most 128 are allowed"), "{told}");
+    let source = |length: u32| {
+        let wit = format!("package a:b@1.0.0; interface c {{ f: func(x: list<list<u16, {length}>, {length}>); }}");
+        crate::source::from_text(&wit).unwrap()
+    };
+    assert!(source(90).problems.is_empty());
+    assert!(!source(110).problems.is_empty());
+}

@@ -140,7 +140,8 @@ fn cause(error: &wasmtime::Error) -> String {
         .filter(|cause| !cause.starts_with("error while executing at wasm backtrace"))
         .collect();
     if causes.iter().any(|cause| cause.contains(FUEL)) {
-        "one call passed more strings and lists to the host than it may hold".into()
+        "one call passed more strings and lists to the host than it may hold; each element of a list in a contract counts 40 \
+         bytes, so large payloads belong on the raw lane, or `memory` and `event-bytes` have to be raised".into()
     } else {
         causes.join(": ")
     }

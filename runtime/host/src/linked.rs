@@ -4,8 +4,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
+use busway_contract::Kind;
 use busway_types::Topic;
 use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
 use wasmtime::{Engine, Store};
@@ -25,6 +26,9 @@ const HANDLES: usize = 10_000;
 
 /// Bytes that one host call may make the host hold, beyond what one delivery may publish: the fixed part of records.
 const CALL_SLACK_BYTES: usize = 1024 * 1024;
+
+/// What one value of a contract takes on the host, for example one byte of a list.
+const VALUE_BYTES: usize = size_of::<wasmtime::component::Val>();
 
 /// Why a component cannot be a service. Not worth retrying with the same component and settings.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +71,8 @@ pub(crate) struct LinkedInner {
     permits: Option<Arc<Slots>>,
     /// Whether host calls may wait for something outside.
     pub(crate) waits: bool,
+    /// Whether it asks others, and waits for their answers in the middle of an event.
+    pub(crate) asks: bool,
     pub(crate) handler: Option<Handler>,
     /// The contracts that it handles, in the order of [`Inspection::handled`].
     pub(crate) handled: Vec<Handled>,
@@ -128,7 +134,7 @@ impl Compiled {
         let pre = if inspection.produced().next().is_some() {
             let mut linker = linker.clone();
             for contract in inspection.produced() {
-                link(&mut linker, contract).map_err(refused)?;
+                link(&mut linker, contract, &settings.keys).map_err(refused)?;
             }
             linker.instantiate_pre(&component).map_err(refused)?
         } else {
@@ -143,15 +149,18 @@ impl Compiled {
         let handler = export(&inspection.handler, "handle")
             .and_then(|handle| Some(Handler { handle, subscriptions: export(&inspection.handler, "subscriptions")? }));
         let run = export(&inspection.task, "run");
+        let mut functions = inspection.produced().flat_map(|contract| &contract.functions);
+        let asks = functions.any(|function| function.kind() == Kind::Request);
         let service = Service {
             settings,
             limits: host.0.config.limits.clone(),
             bus,
             clock: host.0.config.clock.clone(),
             slots: host.0.slots.clone(),
+            asking: AtomicUsize::new(0),
         };
         let (host, compiled, service) = (host.clone(), self.clone(), Arc::new(service));
-        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, handler, handled, run })))
+        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, asks, handler, handled, run })))
     }
 }
 
@@ -184,6 +193,17 @@ impl Linked {
 }
 
 impl LinkedInner {
+    /// Bytes that one call may make the host hold. Typed values are larger on the host than in the guest: an event of bytes
+    /// alone takes [`VALUE_BYTES`] for each, but no more than the instance may hold itself.
+    fn call_bytes(&self) -> usize {
+        let Service { limits, settings, .. } = &*self.service;
+        let raw = limits.outbox_bytes.max(limits.event_bytes).saturating_add(CALL_SLACK_BYTES);
+        if self.compiled.inspection().contracts.is_empty() {
+            return raw;
+        }
+        raw.max(limits.event_bytes.saturating_mul(VALUE_BYTES).min(settings.memory_bytes))
+    }
+
     fn engine(&self) -> &Engine {
         self.pre.engine()
     }
@@ -207,8 +227,7 @@ impl LinkedInner {
         store.limiter(|state| &mut state.limiter);
         store.epoch_deadline_callback(on_epoch);
         store.set_epoch_deadline(1);
-        let limits = &self.service.limits;
-        store.set_hostcall_fuel(limits.outbox_bytes.max(limits.event_bytes).saturating_add(CALL_SLACK_BYTES));
+        store.set_hostcall_fuel(self.call_bytes());
         store.set_max_component_handles(HANDLES);
         meter.begin(meter.now(), Some(self.service.settings.timeout));
         let made = if self.waits {

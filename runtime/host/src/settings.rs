@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use busway_contract::Keys;
 use busway_types::{Pattern, ServiceName};
 
 /// Whether an instance handles one event or many.
@@ -66,6 +67,8 @@ pub struct ServiceSettings {
     pub config: BTreeMap<String, String>,
     /// Whether instances are reused.
     pub instances: Instancing,
+    /// Where the keys of contracts are that have no parameter `key`.
+    pub keys: Keys,
 }
 
 impl ServiceSettings {
@@ -78,6 +81,7 @@ impl ServiceSettings {
             grants: Grants { key_value: true, ..Grants::default() },
             config: BTreeMap::new(),
             instances: Instancing::Reused,
+            keys: Keys::default(),
         }
     }
 }

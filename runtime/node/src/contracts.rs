@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use busway_contract::{Contract, ContractId, Function, Kind, Use};
+use busway_contract::{Contract, ContractId, Function, KeyPath, Keys, Kind, Use};
 use busway_host::{Mismatch, Unknown, check_with_key};
 use busway_types::{Draft, Key, Limits, Topic};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub enum Unfit {
     /// The data does not fit the function.
     #[error("it does not fit `{function}` of the contract `{contract}`: {mismatch}")]
     Data {
-        /// The function as WIT.
+        /// The function.
         function: String,
         /// The newest version of the contract that is known.
         contract: String,
@@ -48,7 +48,7 @@ pub enum Unfit {
         found: String,
     },
     /// The key in the data cannot be one.
-    #[error("`key` in the data cannot order events: {0}")]
+    #[error("the key in the data cannot order events: {0}")]
     Key(String),
 }
 
@@ -57,11 +57,14 @@ pub enum Unfit {
 struct Known {
     id: ContractId,
     function: Function,
+    /// Where its key is.
+    key: Option<KeyPath>,
 }
 
 /// The contracts of all running services.
 #[derive(Debug, Default)]
 pub(crate) struct Contracts {
+    keys: Keys,
     any: AtomicBool,
     /// Every different version that is known, newest first.
     topics: RwLock<FxHashMap<Topic, Vec<Known>>>,
@@ -70,6 +73,11 @@ pub(crate) struct Contracts {
 }
 
 impl Contracts {
+    /// No contracts yet, with what the app says about keys.
+    pub(crate) fn new(keys: Keys) -> Self {
+        Self { keys, ..Self::default() }
+    }
+
     /// What is used from now on.
     pub(crate) fn set(&self, uses: Vec<Use>) {
         let mut topics: FxHashMap<Topic, Vec<Known>> = FxHashMap::default();
@@ -84,7 +92,9 @@ impl Contracts {
                 let Ok(topic) = contract.id.topic(&function.name) else { continue };
                 let known = topics.entry(topic).or_default();
                 if !known.iter().any(|other| other.function.params == function.params) {
-                    known.push(Known { id: contract.id.clone(), function });
+                    // A handler that does not look at the key has none to check: a version that has it fits as well.
+                    let key = self.keys.of(&contract.id, &function).unwrap_or_default();
+                    known.push(Known { id: contract.id.clone(), function, key });
                 }
             }
         }
@@ -109,11 +119,11 @@ impl Contracts {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let Some(versions) = topics.get(&draft.topic) else { return Ok(()) };
         let mut refused = None;
-        for Known { id, function } in versions {
+        for Known { id, function, key } in versions {
             if function.kind() == Kind::Request {
                 return Err(Unfit::Request { topic: draft.topic.clone(), contract: id.to_string() });
             }
-            match check_with_key(function, &draft.data, Unknown::Refuse) {
+            match check_with_key(&function.params, key.as_ref(), &draft.data, Unknown::Refuse) {
                 Ok(key) => return take_key(key, draft, limits),
                 Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
             }
@@ -121,7 +131,7 @@ impl Contracts {
         match refused {
             None => Ok(()),
             Some((id, function, mismatch)) => {
-                Err(Unfit::Data { function: function.to_string(), contract: id.to_string(), mismatch })
+                Err(Unfit::Data { function: function.name.to_string(), contract: id.to_string(), mismatch })
             }
         }
     }
@@ -133,14 +143,14 @@ impl Contracts {
     pub(crate) fn check_request(&self, topic: &Topic, data: &Bytes) -> Option<Result<Option<String>, Unfit>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let mut refused = None;
-        for Known { id, function } in topics.get(topic)?.iter().filter(|k| k.function.kind() == Kind::Request) {
-            match check_with_key(function, data, Unknown::Refuse) {
+        for Known { id, function, key } in topics.get(topic)?.iter().filter(|k| k.function.kind() == Kind::Request) {
+            match check_with_key(&function.params, key.as_ref(), data, Unknown::Refuse) {
                 Ok(key) => return Some(Ok(key)),
                 Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
             }
         }
         let (contract, function, mismatch) = refused?;
-        Some(Err(Unfit::Data { function: function.to_string(), contract: contract.to_string(), mismatch }))
+        Some(Err(Unfit::Data { function: function.name.to_string(), contract: contract.to_string(), mismatch }))
     }
 }
 

@@ -78,6 +78,9 @@ pub enum StartError {
     /// It and another service do not understand each other on a contract.
     #[error("it does not understand another service on a contract\n{0}")]
     Incompatible(String),
+    /// The manifest names a key that its contract does not have.
+    #[error("{0}")]
+    Key(#[from] busway_contract::KeyError),
     /// The engine refused its subscription.
     #[error("its subscription could not be made: {0}")]
     Engine(#[from] EngineError),
@@ -96,7 +99,11 @@ impl StartError {
             Self::Engine(error) => error.is_retryable(),
             // The other side may be swapped for one that fits.
             Self::Crashed(_) | Self::Incompatible(_) => true,
-            Self::Subscription { .. } | Self::NoSubscription { .. } | Self::Denied(_) | Self::NameTaken { .. } => false,
+            Self::Key(_)
+            | Self::Subscription { .. }
+            | Self::NoSubscription { .. }
+            | Self::Denied(_)
+            | Self::NameTaken { .. } => false,
         }
     }
 

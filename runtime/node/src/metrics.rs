@@ -29,6 +29,10 @@ pub struct ServiceFigures {
     pub skipped: u64,
     /// Deliveries run again because what they read had changed.
     pub conflicts: u64,
+    /// Requests answered, with an error of the contract or without.
+    pub answered: u64,
+    /// Requests that it was asked and that got no answer: it failed, or nobody waited any more.
+    pub unanswered: u64,
     /// Time per delivery, in nanoseconds.
     pub time_ns: Histogram<u64>,
 }
@@ -64,6 +68,8 @@ impl Metrics {
                 timed_out: 0,
                 skipped: 0,
                 conflicts: 0,
+                answered: 0,
+                unanswered: 0,
                 time_ns,
             }),
         }
@@ -122,6 +128,11 @@ impl Metrics {
             f.conflicts += count;
             f.acked -= count.min(f.acked);
         });
+    }
+
+    /// Counts a request that it was asked.
+    pub(crate) fn asked(&self, is_answered: bool) {
+        self.with(|f| *(if is_answered { &mut f.answered } else { &mut f.unanswered }) += 1);
     }
 
     pub(crate) fn published(&self, count: u64) {

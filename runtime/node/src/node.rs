@@ -116,7 +116,7 @@ impl Node {
         let seed = seed()?;
         let shared = driver::Shared::new(&limits);
         let gate = Arc::clone(&shared.gate);
-        let contracts = Arc::new(Contracts::default());
+        let contracts = Arc::new(Contracts::new(app.keys()));
         let publisher =
             Publisher::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed, Arc::clone(&contracts), gate);
         let publisher = Arc::new(publisher);

@@ -17,6 +17,8 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::oneshot;
 
+use crate::metrics::Metrics;
+
 /// How often a request is answered anew because what its handler had read was changed by somebody else meanwhile.
 const CONFLICTS: u32 = 16;
 
@@ -27,6 +29,8 @@ pub(crate) struct Answerer {
     pub(crate) lane: Arc<Lane>,
     /// Which of the contracts that it handles.
     pub(crate) contract: usize,
+    /// Where it is counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// Who answers what.
@@ -40,6 +44,21 @@ pub(crate) struct Requests {
 
 /// Tells the lane when nobody waits any more.
 struct Waiting(Arc<AtomicBool>);
+
+/// A request that was given to a service; counted as not answered unless something else became of it.
+struct Asked {
+    metrics: Arc<Metrics>,
+    /// Whether it was answered; none when it is asked once more.
+    is_answered: Option<bool>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(is_answered) = self.is_answered {
+            self.metrics.asked(is_answered);
+        }
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -88,18 +107,25 @@ impl Requests {
                 cancelled: Arc::clone(&cancelled),
             };
             let answer: Answer = Box::new(move |answer| drop(tell.send(answer)));
-            let service = self.submit(&request, ask, answer)?;
+            let Answerer { service, metrics, .. } = self.submit(&request, ask, answer)?;
+            let mut asked = Asked { metrics, is_answered: Some(false) };
             let Ok(answer) = told.await else {
                 return Err(RequestError::Overloaded(format!("`{service}` stopped before it answered")));
             };
             drop(waiting);
             let Answered { data, effects } = answer?;
-            let Some(effects) = effects else { return Ok(data) };
-            match self.commit(&service, *effects).await {
-                Ok(()) => return Ok(data),
-                Err(EngineError::Conflict(_)) => {}
-                Err(error) => return Err(RequestError::Overloaded(error.to_string())),
+            if let Some(effects) = effects {
+                match self.commit(&service, *effects).await {
+                    Ok(()) => {}
+                    Err(EngineError::Conflict(_)) => {
+                        asked.is_answered = None;
+                        continue;
+                    }
+                    Err(error) => return Err(RequestError::Overloaded(error.to_string())),
+                }
             }
+            asked.is_answered = Some(true);
+            return Ok(data);
         }
         Err(RequestError::Overloaded("others kept changing what the handler reads from key-value".into()))
     }
@@ -109,18 +135,20 @@ impl Requests {
     }
 
     /// Gives the request to the service with the least to do that takes it.
-    fn submit(&self, request: &Request, ask: impl Fn() -> Ask, answer: Answer) -> Result<ServiceName, RequestError> {
+    fn submit(&self, request: &Request, ask: impl Fn() -> Ask, answer: Answer) -> Result<Answerer, RequestError> {
         let topic = &request.topic;
         let mut candidates = {
             let answerers = self.answerers.read().unwrap_or_else(PoisonError::into_inner);
             answerers.get(topic).cloned().unwrap_or_default()
         };
-        candidates.sort_by(|a, b| a.lane.load().total_cmp(&b.lane.load()));
+        // Loads change meanwhile: each is looked at once.
+        let mut candidates: Vec<_> = candidates.drain(..).map(|answerer| (answerer.lane.load(), answerer)).collect();
+        candidates.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         let (mut why, mut answer) = (None, Some(answer));
-        for Answerer { service, lane, contract } in candidates {
-            match lane.ask(Ask { contract, ..ask() }, &mut answer) {
-                Ok(()) => return Ok(service),
-                Err(refused) => why = Some((service, refused)),
+        for (_, candidate) in candidates {
+            match candidate.lane.ask(Ask { contract: candidate.contract, ..ask() }, &mut answer) {
+                Ok(()) => return Ok(candidate),
+                Err(refused) => why = Some((candidate.service, refused)),
             }
         }
         Err(match why {

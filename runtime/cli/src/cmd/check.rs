@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use busway_contract::Use;
-use busway_contract::compare::{Pairings, Verdict, pairings};
+use busway_contract::compare::{Pairings, pairings};
 use busway_host::{Host, HostConfig, NoBus};
 use busway_node::manifest::{App, ServiceConfig};
-use busway_types::{Pattern, ServiceName};
+use busway_types::{Pattern, ServiceName, Topic};
 use clap::Args;
 use owo_colors::OwoColorize;
 use serde::Serialize;
@@ -49,6 +49,8 @@ struct Checked {
     #[serde(skip_serializing_if = "Option::is_none")]
     kind: Option<String>,
     subscribes: Vec<Pattern>,
+    /// The requests of contracts that it answers.
+    answers: Vec<Topic>,
     /// Whether it is to run (`enabled`).
     enabled: bool,
     /// Why it would be refused.
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
         component: refused.path.clone(),
         kind: None,
         subscribes: Vec::new(),
+        answers: Vec::new(),
         enabled: true,
         problem: Some(refused.reason.clone()),
     });
@@ -80,8 +83,9 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     let mut services: Vec<Checked> = app.services.values().map(|service| check(&host, service, &mut uses)).collect();
     services.extend(refused);
     let contracts = pairings(uses.iter().map(|(service, used)| (service.as_str(), used)));
+    keep_out(&contracts, &mut services);
     // `run` does not look at what is not enabled, and so refuses nothing of it.
-    let ok = contracts.verdict() != Verdict::Incompatible && !services.iter().any(Checked::is_refused);
+    let ok = !services.iter().any(Checked::is_refused);
     let report = Report { ok, services, contracts };
     if output.is_json() {
         output.json(&report)?;
@@ -95,12 +99,24 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     bail!(Told)
 }
 
+/// Those that `run` would not start because they do not understand another one; the differences are told with the pairs.
+fn keep_out(contracts: &Pairings, services: &mut [Checked]) {
+    for (name, pairs) in contracts.kept_out() {
+        let found = services.iter_mut().find(|checked| checked.service.as_ref().is_some_and(|s| s.as_str() == &*name));
+        let Some(checked) = found else { continue };
+        let mut others: Vec<&str> = pairs.iter().map(|pair| &*pair.producer).collect();
+        others.dedup();
+        checked.problem = Some(format!("it does not understand {}, see below", others.join(", ")));
+    }
+}
+
 fn check(host: &Host, service: &ServiceConfig, uses: &mut Vec<(String, Use)>) -> Checked {
     let mut checked = Checked {
         service: Some(service.name.clone()),
         component: service.component.clone(),
         kind: None,
         subscribes: Vec::new(),
+        answers: Vec::new(),
         enabled: service.enabled,
         problem: None,
     };
@@ -115,6 +131,8 @@ fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked, uses: &m
     let inspection = found.compiled.inspection();
     checked.kind = Some(inspection.to_string());
     checked.subscribes = found.patterns();
+    checked.answers = found.linked.request_topics().concat();
+    checked.answers.sort_unstable();
     if !service.enabled {
         return Ok(());
     }
@@ -142,7 +160,11 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
             (None, kind) => {
                 let patterns: Vec<String> = checked.subscribes.iter().map(ToString::to_string).collect();
                 let kind = kind.as_deref().unwrap_or_default();
-                output.line(format!("{} {name}: {kind} {}", "ok".green().bold(), patterns.join(", ")).trim_end())?;
+                let answers: Vec<&str> = checked.answers.iter().map(Topic::as_str).collect();
+                let answers =
+                    if answers.is_empty() { String::new() } else { format!("answers {}", answers.join(", ")) };
+                let does: Vec<String> = [patterns.join(", "), answers].into_iter().filter(|p| !p.is_empty()).collect();
+                output.line(format!("{} {name}: {kind} {}", "ok".green().bold(), does.join("; ")).trim_end())?;
             }
         }
     }
@@ -153,7 +175,6 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
     let bad = report.services.iter().filter(|checked| checked.is_refused()).count();
     let enabled = report.services.iter().filter(|checked| checked.enabled).count();
     let summary = match bad {
-        0 if !report.ok => "contracts do not fit: the services that handle them would be refused".to_owned(),
         0 => format!("{} can run: busway run {}", some(enabled, "service"), app.display()),
         bad => format!("{bad} of {} would be refused", some(report.services.len(), "service")),
     };

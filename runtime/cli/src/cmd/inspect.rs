@@ -73,17 +73,14 @@ fn contract(used: &Use) -> serde_json::Value {
     })
 }
 
-/// What is used of contracts in one direction, a line for each, and raw events.
-fn told<'c>(contracts: impl Iterator<Item = &'c Contract>, raw: Option<String>) -> String {
+/// The events, or the requests, of contracts in one direction, a line for each, and raw events.
+fn told<'c>(contracts: impl Iterator<Item = &'c Contract>, kind: Kind, raw: Option<String>) -> String {
     let contract = |contract: &Contract| {
-        let function = |function: &Function| match function.kind() {
-            Kind::Event => function.name.to_string(),
-            Kind::Request => format!("{} (request)", function.name),
-        };
-        let functions: Vec<_> = contract.functions.iter().map(function).collect();
-        shown(&format!("{}: {}", contract.id, functions.join(", ")))
+        let functions: Vec<&str> =
+            contract.functions.iter().filter(|f| f.kind() == kind).map(|function| &*function.name).collect();
+        (!functions.is_empty()).then(|| shown(&format!("{}: {}", contract.id, functions.join(", "))))
     };
-    contracts.map(contract).chain(raw).collect::<Vec<_>>().join("\n            ")
+    contracts.filter_map(contract).chain(raw).collect::<Vec<_>>().join("\n            ")
 }
 
 fn human(args: &InspectArgs, found: &Inspection, output: &mut Output) -> Result<()> {
@@ -95,14 +92,17 @@ fn human(args: &InspectArgs, found: &Inspection, output: &mut Output) -> Result<
     let handles = found.handler.as_deref().map(|handler| format!("raw events ({})", shown(handler)));
     let needs: Vec<String> = found.capabilities().iter().map(ToString::to_string).collect();
     let lines = [
-        ("produces", told(found.produced(), publishes)),
-        ("handles", told(found.handled(), handles)),
+        ("produces", told(found.produced(), Kind::Event, publishes)),
+        ("asks", told(found.produced(), Kind::Request, None)),
+        ("handles", told(found.handled(), Kind::Event, handles)),
+        ("answers", told(found.handled(), Kind::Request, None)),
         ("task", found.task.as_deref().map_or_else(|| "-".into(), shown)),
         ("needs", if needs.is_empty() { "-".into() } else { needs.join(", ") }),
         ("imports", found.imports.iter().map(|n| shown(&n.interface)).collect::<Vec<_>>().join("\n            ")),
         ("exports", found.exports.iter().map(|e| shown(e)).collect::<Vec<_>>().join("\n            ")),
     ];
-    lines.iter().try_for_each(|(name, value)| output.line(format!("  {name:<9} {}", dash(value))))?;
+    let lines = lines.iter().filter(|(name, value)| !value.is_empty() || !["asks", "answers"].contains(name));
+    lines.into_iter().try_for_each(|(name, value)| output.line(format!("  {name:<9} {}", dash(value))))?;
     for problem in &found.problems {
         output.line(format!("  {} {}", "problem".red().bold(), shown_lines(&problem.to_string())))?;
     }

@@ -202,8 +202,10 @@ fn banner(report: &StatusReport, app: &Path) {
         let patterns: Vec<String> =
             service.subscriptions.iter().flat_map(|sub| &sub.patterns).map(ToString::to_string).collect();
         let handles = if patterns.is_empty() { String::new() } else { format!("  handles {}", patterns.join(", ")) };
+        let answers: Vec<String> = service.answers.iter().map(ToString::to_string).collect();
+        let answers = if answers.is_empty() { String::new() } else { format!("  answers {}", answers.join(", ")) };
         let reason = service.reason.as_ref().map_or_else(String::new, |r| format!(": {}", shown_lines(r)));
-        note(format!("  service {} {}{handles}{reason}", service.name, service.state.as_str()));
+        note(format!("  service {} {}{handles}{answers}{reason}", service.name, service.state.as_str()));
     }
     // The log has said why, once.
     if !refused.is_empty() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use busway_gateway::api::{GatewayStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport};
-use busway_types::ServiceName;
+use busway_types::{ServiceName, Topic};
 use clap::Args;
 use owo_colors::OwoColorize;
 
@@ -62,20 +62,7 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
             lasted(node.uptime_ms)
         ))?;
     }
-    for service in services {
-        if let Some(reason) = &service.reason {
-            output.line(format!("{} {}: {}", service.name, service.state.as_str(), shown_lines(reason)))?;
-        }
-        for subscription in &service.subscriptions {
-            if subscription.expired > 0 {
-                let expired = counted(subscription.expired, "event");
-                output.line(format!("{}: {expired} expired before being handled", subscription.name))?;
-            }
-            if let Some(paused) = &subscription.paused {
-                output.line(format!("{} paused: {}", subscription.name, shown(paused)))?;
-            }
-        }
-    }
+    services.iter().try_for_each(|service| remarks(service, output))?;
     for file in refused {
         output.line(format!("{} {}: {}", "refused".red().bold(), shown(&file.path), shown_lines(&file.reason)))?;
     }
@@ -130,6 +117,36 @@ fn gateway_line(gateway: &GatewayStatus) -> String {
     line
 }
 
+/// What is to be said of a service beside its row.
+fn remarks(service: &ServiceStatus, output: &mut Output) -> Result<()> {
+    if let Some(reason) = &service.reason {
+        output.line(format!("{} {}: {}", service.name, service.state.as_str(), shown_lines(reason)))?;
+    }
+    if !service.answers.is_empty() {
+        output.line(format!("{}: answers {}", service.name, answers(service)))?;
+    }
+    for subscription in &service.subscriptions {
+        if subscription.expired > 0 {
+            let expired = counted(subscription.expired, "event");
+            output.line(format!("{}: {expired} expired before being handled", subscription.name))?;
+        }
+        if let Some(paused) = &subscription.paused {
+            output.line(format!("{} paused: {}", subscription.name, shown(paused)))?;
+        }
+    }
+    Ok(())
+}
+
+/// The requests that a service answers, and how many it did.
+fn answers(service: &ServiceStatus) -> String {
+    let topics: Vec<&str> = service.answers.iter().map(Topic::as_str).collect();
+    let failed = match service.unanswered {
+        0 => String::new(),
+        failed => format!(", {} without an answer", count(failed)),
+    };
+    format!("{} ({} answered{failed})", topics.join(", "), count(service.answered))
+}
+
 fn table(services: &[ServiceStatus]) -> Table {
     let right = [
         "HANDLED",
@@ -182,6 +199,7 @@ fn service(info: &ServiceInfo, output: &mut Output) -> Result<()> {
     let lines = [
         ("subscribes", list(subscribe.iter().map(ToString::to_string).collect())),
         ("publishes", list(publish.iter().map(ToString::to_string).collect())),
+        ("answers", if status.answers.is_empty() { "-".to_owned() } else { answers(status) }),
         ("exports", list(exports.iter().map(|e| shown(e)).collect())),
         ("imports", list(imports.iter().map(|i| shown(i)).collect())),
         ("ordering", format!("{}, {} at a time", ordering.as_str().unwrap_or("?"), info.concurrency)),

@@ -23,7 +23,7 @@ use serde::{Serialize, Serializer};
 use crate::id::ContractId;
 use crate::model::{Contract, Function};
 
-pub use pairs::{Alone, Pair, Pairings, pairings};
+pub use pairs::{Alone, Pair, Pairings, Unversioned, pairings};
 pub use text::Diff;
 
 /// How well two sides fit, best first.
@@ -41,7 +41,7 @@ pub enum Verdict {
 /// A producer's version of a contract beside a handler's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Comparison {
-    /// How well they fit: the worst of the functions.
+    /// How well they fit: the worst of the functions; at best compatible when the handler lacks some.
     pub verdict: Verdict,
     /// The contract as the producer names it.
     #[serde(serialize_with = "as_text")]
@@ -150,12 +150,15 @@ pub fn compare(producer: &Contract, handler: &Contract) -> Comparison {
         let names = these.functions.iter().map(|function| function.name.clone());
         names.filter(|name| those.function(name).is_none()).collect()
     };
+    let only_producer: Vec<_> = only(producer, handler);
+    // What passes the handler by does no harm, but is not the same.
+    let least = if only_producer.is_empty() { Verdict::Same } else { Verdict::Compatible };
     Comparison {
-        verdict: functions.iter().map(|function| function.verdict).max().unwrap_or(Verdict::Same),
+        verdict: functions.iter().map(|function| function.verdict).fold(least, Verdict::max),
         producer: producer.id.clone(),
         handler: handler.id.clone(),
         functions,
-        only_producer: only(producer, handler),
+        only_producer,
         only_handler: only(handler, producer),
     }
 }

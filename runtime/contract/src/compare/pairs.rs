@@ -1,5 +1,6 @@
 //! Every producer beside every handler of a contract, in a whole app.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +18,18 @@ pub struct Pairings {
     /// Events that no service handles, and handlers that no service calls. Others may: a publisher from outside, a service
     /// that is added later.
     pub alone: Vec<Alone>,
+    /// Contracts without a version, whose topics cannot tell what breaks from what does not.
+    pub unversioned: Vec<Unversioned>,
+}
+
+/// A contract whose package has no version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unversioned {
+    /// The service that uses it.
+    pub service: Arc<str>,
+    /// The contract.
+    #[serde(serialize_with = "super::as_text")]
+    pub contract: ContractId,
 }
 
 /// A producer and a handler of one contract.
@@ -55,6 +68,10 @@ pub fn pairings<'u>(uses: impl IntoIterator<Item = (&'u str, &'u Use)>) -> Pairi
         let others = uses.iter().filter(|(_, other)| other.direction != used.direction);
         let (counterparts, strangers): (Vec<_>, Vec<_>) =
             others.partition(|(_, other)| used.contract.id.meets(&other.contract.id));
+        let unversioned = Unversioned { service: service.clone(), contract: used.contract.id.clone() };
+        if used.contract.id.version.is_none() && !found.unversioned.contains(&unversioned) {
+            found.unversioned.push(unversioned);
+        }
         if used.direction == Direction::Produces {
             found.pairs.extend(counterparts.iter().map(|(handler, other)| Pair {
                 producer: service.clone(),
@@ -91,6 +108,39 @@ impl Pairings {
     pub fn incompatible(&self) -> impl Iterator<Item = &Pair> {
         self.pairs.iter().filter(|pair| pair.comparison.verdict == Verdict::Incompatible)
     }
+
+    /// The services that are not started, each with the pairs that keep it out: of two that do not understand each other it
+    /// is the handler. A handler whose producer is kept out itself may run; in a circle the last one by name is kept out.
+    pub fn kept_out(&self) -> Vec<(Arc<str>, Vec<&Pair>)> {
+        let mut open: Vec<&Pair> = self.incompatible().collect();
+        let mut out = Vec::new();
+        loop {
+            let handlers: BTreeSet<Arc<str>> = open.iter().map(|pair| pair.handler.clone()).collect();
+            let is_sure = |handler: &&Arc<str>| {
+                let mut mine = open.iter().filter(|pair| pair.handler == **handler);
+                mine.any(|pair| pair.producer == **handler || !handlers.contains(&pair.producer))
+            };
+            let Some(chosen) = handlers.iter().find(is_sure).or(handlers.last()).cloned() else { return out };
+            let (mine, rest): (Vec<_>, Vec<_>) = open.into_iter().partition(|pair| pair.handler == chosen);
+            open = rest.into_iter().filter(|pair| pair.producer != chosen).collect();
+            out.push((chosen, mine));
+        }
+    }
+}
+
+impl Pair {
+    /// Who they are and how well they fit, in one line; the diff is what this displays as.
+    pub fn in_a_line(&self) -> String {
+        let Self { producer, handler, comparison } = self;
+        let differences: usize = comparison.functions.iter().map(|function| function.differences.len()).sum();
+        let differ = match (comparison.verdict, differences) {
+            (Verdict::Same, _) => String::new(),
+            (_, 0) => format!(", not in {handler}: {}", comparison.only_producer.join(", ")),
+            (_, 1) => ", 1 difference".to_owned(),
+            (_, many) => format!(", {many} differences"),
+        };
+        format!("{}{differ}", comparison.diff(producer, handler).heading())
+    }
 }
 
 /// The diff, with the names of the services.
@@ -121,11 +171,25 @@ impl fmt::Display for Alone {
     }
 }
 
+/// A warning in one line.
+impl fmt::Display for Unversioned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, contract } = self;
+        let ContractId { namespace, package, .. } = contract;
+        write!(
+            f,
+            "the contract {contract} of {service} has no version, so that nothing tells old events from new ones once it \
+             changes; write `package {namespace}:{package}@1.0.0;`"
+        )
+    }
+}
+
 /// Each pair's diff, then a warning for each use without a counterpart.
 impl fmt::Display for Pairings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = self.pairs.iter().map(ToString::to_string);
         let alone = self.alone.iter().map(|alone| format!("warning: {alone}"));
-        f.write_str(&pairs.chain(alone).collect::<Vec<_>>().join("\n"))
+        let unversioned = self.unversioned.iter().map(|unversioned| format!("warning: {unversioned}"));
+        f.write_str(&pairs.chain(alone).chain(unversioned).collect::<Vec<_>>().join("\n"))
     }
 }

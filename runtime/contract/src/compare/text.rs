@@ -114,13 +114,8 @@ impl Comparison {
 impl fmt::Display for Diff<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { comparison, producer, handler } = *self;
-        let Comparison { verdict, functions, only_producer, only_handler, .. } = comparison;
-        let (of, to) = (&comparison.producer, &comparison.handler);
-        if of == to {
-            write!(f, "{verdict}: {of} from {producer} to {handler}")?;
-        } else {
-            write!(f, "{verdict}: {of} from {producer} to {to} in {handler}")?;
-        }
+        let Comparison { functions, only_producer, only_handler, .. } = comparison;
+        f.write_str(&self.heading())?;
         for function in functions {
             write!(f, "\n  {}: {}", function.name, function.verdict)?;
             // What keeps the sides apart comes first.
@@ -141,6 +136,16 @@ impl fmt::Display for Diff<'_> {
 }
 
 impl Diff<'_> {
+    /// The first line: the verdict, and who is compared.
+    pub(super) fn heading(&self) -> String {
+        let Self { comparison: Comparison { verdict, producer: of, handler: to, .. }, producer, handler } = *self;
+        if of == to {
+            format!("{verdict}: {of} from {producer} to {handler}")
+        } else {
+            format!("{verdict}: {of} from {producer} to {to} in {handler}")
+        }
+    }
+
     fn difference(&self, found: &Difference, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { producer, handler, .. } = *self;
         let mark = if found.bridged { "bridged" } else { "broken" };

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use wit_parser::{FunctionKind, InterfaceId, PackageId, Resolve, TypeDefKind, TypeId, WorldItem};
 
+use crate::component::named;
 use crate::model::{Contract, Direction, Function, Param};
 use crate::types::{Case, Docs, Enum, Field, Flags, Label, Record, Type, Variant};
-use crate::{ContractId, MAX_DEPTH, MAX_NODES};
+use crate::{ContractId, MAX_DEPTH, MAX_FUNCTIONS, MAX_NODES};
 
 use super::{Found, Source};
 
@@ -60,6 +61,9 @@ pub(super) fn contract(resolve: &Resolve, interface: InterfaceId) -> Result<Opti
             return refuse(name, RESOURCE);
         }
     }
+    if interface.functions.len() > MAX_FUNCTIONS {
+        return refuse("its functions", &format!("there are more than {MAX_FUNCTIONS}"));
+    }
     let mut reader = Reader { resolve, path: Vec::new(), nodes: 0, named: HashMap::new() };
     let mut functions = Vec::new();
     for (name, function) in &interface.functions {
@@ -84,7 +88,9 @@ fn docs(docs: &wit_parser::Docs) -> Docs {
 
 fn function_of(reader: &mut Reader<'_>, function: &wit_parser::Function) -> Result<Function, String> {
     let mut params = Vec::with_capacity(function.params.len());
+    named(&function.name)?;
     for param in &function.params {
+        named(&param.name)?;
         let ty = reader.at(param.name.clone(), |reader| reader.value(&param.ty))?;
         params.push(Param { name: param.name.as_str().into(), ty });
     }
@@ -160,6 +166,7 @@ impl Reader<'_> {
             TypeDefKind::Record(record) => {
                 let mut fields = Vec::with_capacity(record.fields.len());
                 for field in &record.fields {
+                    named(&field.name)?;
                     let ty = self.at(format!(".{}", field.name), |reader| reader.value(&field.ty))?;
                     fields.push(Field { name: field.name.as_str().into(), docs: docs(&field.docs), ty });
                 }
@@ -168,6 +175,7 @@ impl Reader<'_> {
             TypeDefKind::Variant(variant) => {
                 let mut cases = Vec::with_capacity(variant.cases.len());
                 for case in &variant.cases {
+                    named(&case.name)?;
                     let ty = match &case.ty {
                         None => None,
                         Some(ty) => Some(self.at(format!(".{}", case.name), |reader| reader.value(ty))?),
@@ -177,11 +185,11 @@ impl Reader<'_> {
                 Type::Variant(Variant { name, docs: about, cases }.into())
             }
             TypeDefKind::Enum(of) => {
-                let cases = of.cases.iter().map(|case| label(&case.name, &case.docs)).collect();
+                let cases = of.cases.iter().map(|case| label(&case.name, &case.docs)).collect::<Result<_, _>>()?;
                 Type::Enum(Enum { name, docs: about, cases }.into())
             }
             TypeDefKind::Flags(of) => {
-                let flags = of.flags.iter().map(|flag| label(&flag.name, &flag.docs)).collect();
+                let flags = of.flags.iter().map(|flag| label(&flag.name, &flag.docs)).collect::<Result<_, _>>()?;
                 Type::Flags(Flags { name, docs: about, flags }.into())
             }
             kind => self.unnamed(kind)?,
@@ -195,8 +203,12 @@ impl Reader<'_> {
                 of => Type::List(of.into()),
             },
             TypeDefKind::FixedLengthList(of, length) => {
-                self.nodes = self.nodes.saturating_add(*length as usize);
-                Type::FixedList(self.at("[]".into(), |reader| reader.value(of))?.into(), *length)
+                let before = self.nodes;
+                let of = self.at("[]".into(), |reader| reader.value(of))?;
+                let one = self.nodes - before;
+                self.nodes = before.saturating_add(one.saturating_mul(*length as usize));
+                self.check()?;
+                Type::FixedList(of.into(), *length)
             }
             TypeDefKind::Map(key, value) => {
                 let key = self.at("[key]".into(), |reader| reader.value(key))?;
@@ -234,8 +246,8 @@ fn depth(ty: &Type) -> usize {
     ty.inner().iter().map(|inner| 1 + depth(inner)).max().unwrap_or(0)
 }
 
-fn label(name: &str, about: &wit_parser::Docs) -> Label {
-    Label { name: name.into(), docs: docs(about) }
+fn label(name: &str, about: &wit_parser::Docs) -> Result<Label, String> {
+    Ok(Label { name: named(name)?.into(), docs: docs(about) })
 }
 
 fn primitive(ty: wit_parser::Type) -> Result<Type, String> {

@@ -8,9 +8,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use busway_types::{Chunk, Delivery, Logged, Ordering, SubId};
+use busway_types::{Chunk, Delivery, Logged, Ordering as Order, SubId};
 use bytes::Bytes;
 
 use super::{Lane, Shared};
@@ -33,7 +33,9 @@ impl Lane {
                 return Err(NotAsked::Closed);
             }
             let busy = state.workers >= shared.settings.concurrency;
-            if busy && ask.chain.contains(&shared.linked.service.settings.name) {
+            let service = &shared.linked.service;
+            let all_wait = || service.asking.load(Ordering::SeqCst) >= shared.settings.concurrency;
+            if busy && ask.chain.contains(&service.settings.name) && all_wait() {
                 return Err(NotAsked::Deadlock);
             }
             if state.asks.len() >= WAITING.saturating_mul(shared.settings.concurrency) {
@@ -94,7 +96,7 @@ impl Shared {
         };
         let delivery = Delivery { logged: Logged { offset: 0, event: ask.event.clone() }, attempt: 1 };
         let chunk =
-            Chunk { id: 0, sub: SubId(u32::MAX), ordering: Ordering::None, generation: 0, deliveries: vec![delivery] };
+            Chunk { id: 0, sub: SubId(u32::MAX), ordering: Order::None, generation: 0, deliveries: vec![delivery] };
         let now = linked.service.clock.monotonic_ns();
         let name = linked.service.settings.name.as_str();
         let context =
@@ -131,7 +133,12 @@ impl Shared {
         state.void_delivery();
         state.chunk = None;
         state.chain = Arc::default();
-        self.lock().stats.busy_ns += busy_ns;
+        let peak = state.limiter.peak;
+        {
+            let stats = &mut self.lock().stats;
+            stats.busy_ns += busy_ns;
+            stats.memory_bytes = stats.memory_bytes.max(peak);
+        }
         if alive && linked.service.settings.instances == Instancing::Reused {
             self.keep(instance);
         } else {

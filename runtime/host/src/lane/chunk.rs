@@ -200,8 +200,8 @@ fn run_on<'c>(
         if let Some(chunk) = &mut state.chunk {
             void.rest |= chunk.outbox_bytes > most;
             chunk.results.push(DeliveryResult { offset: delivery.logged.offset, outcome, effects, busy_ns });
-            if linked.waits {
-                // A call that waits outside cannot report for the chunk, so nothing is held back from it.
+            if linked.waits || linked.asks {
+                // A call that waits, outside or for an answer, cannot report for the chunk: nothing is held back from it.
                 chunk.report(false);
             } else {
                 chunk.report_if_long(now);

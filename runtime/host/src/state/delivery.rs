@@ -69,6 +69,9 @@ impl ChunkContext {
     }
 }
 
+/// What a caller keeps of its time for itself when it asks, or a twentieth if that is more.
+const LEAST_LEFT: Duration = Duration::from_millis(10);
+
 /// The delivery in hand.
 #[derive(Default)]
 pub(crate) struct Delivering {
@@ -97,6 +100,7 @@ impl Delivering {
         service: &super::Service,
         limiter: &mut MemoryLimiter,
         (subscription, generation): (&str, u32),
+        is_answer: bool,
         drafts: Vec<Draft>,
     ) -> Result<Vec<EventId>, Refusal> {
         let Limits { outbox_events, outbox_bytes, .. } = service.limits;
@@ -105,7 +109,7 @@ impl Delivering {
         }
         let (mut events, mut bytes, mut cost) = (Vec::with_capacity(drafts.len()), self.published_bytes, 0);
         for mut draft in drafts {
-            draft.causality = causality(input, service);
+            draft.causality = causality(input, is_answer, service);
             let index = u32::try_from(self.published.len() + events.len()).unwrap_or(u32::MAX);
             let id = draft.id.unwrap_or_else(|| EventId::derived(input.id, subscription, generation, index));
             let event = service.bus.admit(&service.settings.name, draft, Some(id))?;
@@ -130,12 +134,13 @@ fn in_hand<'s>(chunk: Option<&'s ChunkContext>, delivery: &Delivering) -> Option
     chunk?.chunk.deliveries.get(delivery.place?).map(|delivery| &*delivery.logged.event)
 }
 
-/// The causality of what a delivery of `input` publishes.
-fn causality(input: &Event, service: &super::Service) -> Causality {
-    let Origin { correlation, traceparent, hops, .. } = &*input.causality;
+/// The causality of what a delivery of `input` publishes. A request is not stored: what is published while it is answered was
+/// caused by the event that the caller had in hand.
+fn causality(input: &Event, is_answer: bool, service: &super::Service) -> Causality {
+    let Origin { correlation, traceparent, hops, cause, .. } = &*input.causality;
     Origin {
         source: Some(service.settings.name.clone()),
-        cause: Some(input.id),
+        cause: if is_answer { *cause } else { Some(input.id) },
         correlation: Some(correlation.clone().unwrap_or_else(|| input.id.to_string().into_boxed_str())),
         traceparent: traceparent.clone(),
         hops: hops.saturating_add(1),
@@ -196,12 +201,14 @@ impl GuestState {
             (Mode::Idle, _) => {
                 return Err(Refusal::Denied("asking is possible while handling an event and in tasks".into()));
             }
-            (Mode::Delivery, Some(input)) => causality(input, service),
+            (Mode::Delivery, Some(input)) => causality(input, !self.chain.is_empty(), service),
             (Mode::Delivery | Mode::Task, _) => source.into(),
         };
         let mut chain = self.chain.to_vec();
         chain.push(service.settings.name.clone());
-        let within = self.meter.remaining().unwrap_or(service.settings.timeout);
+        // The caller keeps some of its time, to do something about a request that is not answered.
+        let left = self.meter.remaining().unwrap_or(service.settings.timeout);
+        let within = left.saturating_sub((left / 20).max(LEAST_LEFT)).max(left / 2);
         let Draft { topic, key, data, .. } = draft;
         let request = Request { topic, key, data, causality, within, chain: chain.into() };
         Ok(service.bus.request(&service.settings.name, request))
@@ -223,7 +230,8 @@ impl GuestState {
                 Some(input) => {
                     let chunk = self.chunk.as_ref();
                     let name = chunk.map_or(("", 0), |chunk| (&*chunk.subscription, chunk.chunk.generation));
-                    self.delivery.publish(input, service, &mut self.limiter, name, drafts)
+                    let is_answer = !self.chain.is_empty();
+                    self.delivery.publish(input, service, &mut self.limiter, name, is_answer, drafts)
                 }
                 None => Err(Refusal::Denied("no event is being handled".into())),
             },

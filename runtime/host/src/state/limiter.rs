@@ -19,6 +19,8 @@ pub(crate) struct MemoryLimiter {
     guest: usize,
     /// Bytes that the host holds for the delivery in hand.
     held: usize,
+    /// Bytes that the host keeps for the instance from one delivery to the next.
+    kept: usize,
     /// The most that `guest` has been.
     pub(crate) peak: usize,
     /// Whether something was refused since the last call of `begin`.
@@ -27,7 +29,7 @@ pub(crate) struct MemoryLimiter {
 
 impl MemoryLimiter {
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, guest: 0, held: 0, peak: 0, refused: false }
+        Self { limit, guest: 0, held: 0, kept: 0, peak: 0, refused: false }
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -42,8 +44,7 @@ impl MemoryLimiter {
 
     /// Notes that the host holds `bytes` more. False when that is over the limit; then nothing is noted.
     pub(crate) fn hold(&mut self, bytes: usize) -> bool {
-        let sum = self.guest.saturating_add(self.held).saturating_add(bytes);
-        if sum > self.limit {
+        if bytes > self.room() {
             self.refused = true;
             return false;
         }
@@ -51,9 +52,19 @@ impl MemoryLimiter {
         true
     }
 
+    /// How many bytes there is still room for.
+    pub(crate) fn room(&self) -> usize {
+        self.limit.saturating_sub(self.guest).saturating_sub(self.held).saturating_sub(self.kept)
+    }
+
+    /// Notes that the host keeps `now` bytes for the instance where it kept `before`.
+    pub(crate) fn keep(&mut self, before: usize, now: usize) {
+        self.kept = self.kept.saturating_sub(before).saturating_add(now);
+    }
+
     fn grow(&mut self, current: usize, desired: usize) -> bool {
         let guest = self.guest.saturating_sub(current).saturating_add(desired);
-        if guest.saturating_add(self.held) > self.limit {
+        if guest.saturating_add(self.held).saturating_add(self.kept) > self.limit {
             self.refused = true;
             return false;
         }
@@ -109,5 +120,12 @@ mod tests {
         assert!(!limiter.refused);
         assert!(limiter.hold(40));
         assert_eq!(limiter.peak, 960);
+        limiter.begin();
+        limiter.keep(0, 30);
+        limiter.begin();
+        assert_eq!(limiter.room(), 10);
+        assert!(!limiter.table_growing(20, 22, None).unwrap());
+        limiter.keep(30, 0);
+        assert_eq!(limiter.room(), 40);
     }
 }

@@ -16,7 +16,7 @@ mod output;
 mod wasi;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use busway_types::{Clock, Limits, ServiceName};
 use wasmtime::component::ResourceTable;
@@ -42,6 +42,8 @@ pub(crate) struct Service {
     pub(crate) bus: Arc<dyn Bus>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) slots: Arc<Slots>,
+    /// How many of its instances wait for an answer now.
+    pub(crate) asking: AtomicUsize,
 }
 
 /// What the guest is doing.

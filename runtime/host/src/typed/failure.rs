@@ -16,6 +16,9 @@ use crate::invoke::cut;
 /// The wait that a producer is told of when `retry` carries a number: milliseconds.
 const RETRY_MS: u64 = 1_000;
 
+/// The longest wait that a handler may ask for, as in the manifest: 7 days.
+const LONGEST_MS: u64 = 7 * 24 * 3_600_000;
+
 /// The outcome that the result of a handler stands for.
 pub(super) fn outcome(function: &Function, result: Option<&Val>) -> Outcome {
     let Some(Val::Result(Err(error))) = result else { return Outcome::Acked };
@@ -30,6 +33,7 @@ pub(super) fn outcome(function: &Function, result: Option<&Val>) -> Outcome {
     match name {
         Some("retry") => match payload.and_then(integer) {
             Some(ms) => {
+                let ms = ms.min(LONGEST_MS);
                 let reason = format!("the handler asks to be called again in {ms} ms");
                 Outcome::Retry { reason, after: Some(Duration::from_millis(ms)) }
             }
@@ -89,6 +93,8 @@ fn error(ty: &Type, refusal: &Refusal) -> Option<Val> {
             let known = variant.cases.iter().find(|known| &*known.name == case)?;
             let payload = match &known.ty {
                 None => None,
+                // A number under `reject` is a code of theirs, not a wait.
+                Some(ty) if case == "reject" && *ty != Type::String => return None,
                 Some(ty) => Some(Box::new(payload(ty, refusal)?)),
             };
             Some(Val::Variant(case.to_owned(), payload))

@@ -14,8 +14,8 @@ use super::write::write;
 use crate::invoke::{cut, drive};
 use crate::state::GuestState;
 
-/// Trees of arguments that came from more JSON than this are not kept for the next event.
-const KEPT_BYTES: usize = 64 * 1024;
+/// Trees of arguments that take more than this are not kept for the next event. What is kept counts as memory of the instance.
+const KEPT_BYTES: usize = 256 * 1024;
 
 /// One exported contract, ready to be called.
 pub(crate) struct Handled {
@@ -28,13 +28,21 @@ struct HandledFunction {
     export: ComponentExportIndex,
 }
 
-/// What one instance keeps for one function: the function itself, and the arguments and results of the last call, to be
-/// written over.
+/// What one instance keeps for one function: the function itself, and the arguments of the last call, to be written over.
 #[derive(Default)]
 pub(crate) struct Warm {
     function: Option<Func>,
     arguments: Vec<Val>,
-    results: Vec<Val>,
+    /// What they may take; they are counted as if nothing of them had been given back.
+    bytes: usize,
+}
+
+impl Warm {
+    /// Lets go of the arguments, and of their place in the instance's memory.
+    fn forget(&mut self, state: &mut GuestState) {
+        self.arguments = Vec::new();
+        state.limiter.keep(std::mem::take(&mut self.bytes), 0);
+    }
 }
 
 impl Handled {
@@ -76,7 +84,7 @@ impl Handled {
         event: &Event,
     ) -> wasmtime::Result<Outcome> {
         Ok(match self.invoke(exports, store, warm, waits, event)? {
-            Ok((function, result)) => outcome(function, result),
+            Ok((function, result)) => outcome(function, result.as_ref()),
             Err(reason) => Outcome::Rejected { reason },
         })
     }
@@ -98,19 +106,19 @@ impl Handled {
             return Ok(Err(format!("`{}` answers nothing", function.name)));
         };
         let mut json = Vec::with_capacity(256);
-        let written = write(ty, result, &mut json).map_err(|unfit| unfit.to_string());
+        let written = write(ty, &result, &mut json).map_err(|unfit| unfit.to_string());
         Ok(written.map(|()| (json, !matches!(result, Val::Result(Err(_))))))
     }
 
     /// Calls the function of the event's topic; the error says why the event does not fit it.
-    fn invoke<'w>(
+    fn invoke(
         &self,
         exports: Instance,
         store: &mut Store<GuestState>,
-        warm: &'w mut Vec<Warm>,
+        warm: &mut Vec<Warm>,
         waits: bool,
         event: &Event,
-    ) -> wasmtime::Result<Result<(&Function, Option<&'w Val>), String>> {
+    ) -> wasmtime::Result<Result<(&Function, Option<Val>), String>> {
         let Some(place) = self.by_topic.get(&event.topic) else {
             return Ok(Err(format!("no function of the contract handles the topic `{}`", event.topic)));
         };
@@ -118,28 +126,39 @@ impl Handled {
         if warm.len() < self.functions.len() {
             warm.resize_with(self.functions.len(), Warm::default);
         }
-        let Warm { function: known, arguments, results } = &mut warm[*place];
-        let callee = if let Some(callee) = known {
-            *callee
+        let warm = &mut warm[*place];
+        let callee = if let Some(callee) = warm.function {
+            callee
         } else {
             let found = exports.get_func(&mut *store, export);
             let found = found.ok_or_else(|| wasmtime::Error::msg(format!("`{}` is not exported", function.name)))?;
-            results.resize(function.result.iter().len(), Val::Bool(false));
-            *known.insert(found)
+            *warm.function.insert(found)
         };
-        if let Err(mismatch) = read_into(&function.params, &event.data, arguments) {
-            let reason = cut(format!("the event does not fit `{}`: {mismatch}", function.name));
-            return Ok(Err(reason));
+        let room = store.data().limiter.room();
+        match read_into(&function.params, &event.data, &mut warm.arguments, room) {
+            Ok(made) => {
+                let before = warm.bytes;
+                warm.bytes += made;
+                store.data_mut().limiter.keep(before, warm.bytes);
+            }
+            Err(mismatch) => {
+                warm.forget(store.data_mut());
+                let reason = cut(format!("the event does not fit `{}`: {mismatch}", function.name));
+                return Ok(Err(reason));
+            }
         }
+        let (arguments, mut results) = (&warm.arguments, [Val::Bool(false)]);
+        let results = &mut results[..function.result.iter().len()];
         if waits {
             let meter = Arc::clone(&store.data().meter);
-            drive(&meter, callee.call_async(store, arguments, results))?;
+            drive(&meter, callee.call_async(&mut *store, arguments, results))?;
         } else {
-            callee.call(store, arguments, results)?;
+            callee.call(&mut *store, arguments, results)?;
         }
-        if event.data.len() > KEPT_BYTES {
-            *arguments = Vec::new();
+        let result = results.first_mut().map(|result| std::mem::replace(result, Val::Bool(false)));
+        if warm.bytes > KEPT_BYTES {
+            warm.forget(store.data_mut());
         }
-        Ok(Ok((function, results.first())))
+        Ok(Ok((function, result)))
     }
 }

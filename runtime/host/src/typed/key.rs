@@ -1,8 +1,16 @@
-//! The key of a typed event: what its parameter `key` says, as text.
+//! The key of a typed event as text: what its parameter `key` says, or the place that the app names.
 
 use std::borrow::Cow;
 
 use wasmtime::component::Val;
+
+/// What is at a place inside records.
+pub(super) fn inside<'v>(val: &'v Val, fields: &[usize]) -> Option<&'v Val> {
+    fields.iter().try_fold(val, |val, place| match val {
+        Val::Record(fields) => fields.get(*place).map(|(_, val)| val),
+        _ => None,
+    })
+}
 
 /// The text that a value orders by; none when it cannot.
 pub(super) fn text(val: &Val) -> Option<Cow<'_, str>> {

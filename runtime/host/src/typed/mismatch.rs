@@ -81,7 +81,11 @@ impl fmt::Display for Given<'_> {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Number(value) => write!(f, "{value}"),
             Self::Text(text) => write!(f, "\"{}\"", cut(text).escape_debug()),
-            Self::Json(text) => f.write_str(&cut(text)),
+            // What steers a terminal is escaped, quotes are not.
+            Self::Json(text) => cut(text).chars().try_for_each(|c| match c {
+                '"' | '\'' | '\\' => f.write_char(c),
+                c => write!(f, "{}", c.escape_debug()),
+            }),
             Self::Member(name) => write!(f, "a member `{}`", cut(name).escape_debug()),
             Self::Count(count) => write!(f, "{count}"),
             Self::Words(words) => f.write_str(words),

@@ -1,21 +1,22 @@
 //! Calls in, events out: the contracts that a component imports.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use busway_contract::{Contract, Function, Kind};
+use busway_contract::{Contract, Function, KeyPath, Keys, Kind};
 use busway_types::{Draft, EventId, Header, Key, Topic};
 use bytes::Bytes;
 use wasmtime::component::{Linker, Val};
 
 use super::failure::refused;
-use super::key::text;
+use super::key::{inside, text};
 use super::read::read_value;
 use super::request::RequestError;
 use super::write::write_params;
 use crate::capability::Refusal;
 use crate::invoke::drive;
-use crate::state::GuestState;
+use crate::state::{GuestState, Service};
 
 /// The media type of typed events.
 const JSON: &str = "application/json";
@@ -34,15 +35,16 @@ pub(crate) struct Next {
 struct Produced {
     function: Function,
     topic: Topic,
-    key: Option<usize>,
+    key: Option<KeyPath>,
 }
 
 /// Gives a linker the functions of a contract.
-pub(crate) fn link(linker: &mut Linker<GuestState>, contract: &Contract) -> wasmtime::Result<()> {
+pub(crate) fn link(linker: &mut Linker<GuestState>, contract: &Contract, keys: &Keys) -> wasmtime::Result<()> {
     let mut instance = linker.instance(&contract.id.to_string())?;
     for function in &contract.functions {
         let topic = contract.id.topic(&function.name)?;
-        let produced = Arc::new(Produced { key: function.key(), topic, function: function.clone() });
+        let key = keys.of(&contract.id, function)?;
+        let produced = Arc::new(Produced { key, topic, function: function.clone() });
         let kind = function.kind();
         instance.func_new(&function.name, move |mut store, _, arguments, results| match kind {
             Kind::Event => produced.publish(store.data_mut(), arguments, results),
@@ -50,6 +52,22 @@ pub(crate) fn link(linker: &mut Linker<GuestState>, contract: &Contract) -> wasm
         })?;
     }
     Ok(())
+}
+
+/// An instance that waits for an answer.
+struct Asks(Arc<Service>);
+
+impl Asks {
+    fn begin(state: &GuestState) -> Self {
+        state.service.asking.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(&state.service))
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        self.0.asking.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Produced {
@@ -72,12 +90,14 @@ impl Produced {
     fn request(&self, state: &mut GuestState, arguments: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
         let (Some(result), Some(ty)) = (results.first_mut(), &self.function.result) else { return Ok(()) };
         let draft = self.draft(state, arguments);
+        let _asking = Asks::begin(state);
+        let room = state.limiter.room();
         let answer = match draft.and_then(|draft| state.request(draft)) {
             Ok(answering) => {
                 let meter = Arc::clone(&state.meter);
                 drive(&meter, async { Ok(answering.await) })?.and_then(|json| {
                     let doubt = |mismatch| format!("the answer to `{}` does not fit: {mismatch}", self.function.name);
-                    read_value(ty, &json).map_err(|mismatch| RequestError::Failed(doubt(mismatch)))
+                    read_value(ty, &json, room).map_err(|mismatch| RequestError::Failed(doubt(mismatch)))
                 })
             }
             Err(Refusal::Overloaded(reason)) => Err(RequestError::Overloaded(reason)),
@@ -98,7 +118,8 @@ impl Produced {
         let mut draft = Draft::new(self.topic.clone(), Bytes::from(data));
         draft.content_type = Some(JSON.into());
         draft.is_typed = true;
-        draft.key = match self.key.and_then(|place| arguments.get(place)) {
+        let key = self.key.as_ref().and_then(|path| inside(arguments.get(path.param)?, &path.fields));
+        draft.key = match key {
             Some(key) => key_of(key, state)?,
             None => None,
         };
@@ -114,7 +135,7 @@ impl Produced {
     }
 }
 
-/// The key that a parameter stands for; none when it is an empty text.
+/// The key that a value stands for; none when it is an empty text.
 fn key_of(val: &Val, state: &GuestState) -> Result<Option<Key>, Refusal> {
     let Some(text) = text(val) else { return Ok(None) };
     if text.is_empty() {

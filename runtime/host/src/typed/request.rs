@@ -55,9 +55,9 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Whether the same request may be answered later.
+    /// Whether the same request may be answered later. A deadlock of the moment may be over then: other calls were in it.
     pub fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Deadlock(_) | Self::Failed(_))
+        !matches!(self, Self::Failed(_))
     }
 
     /// How a caller sees it whose contract can tell a refusal.

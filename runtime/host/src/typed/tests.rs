@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use busway_contract::compare::{Verdict, compare_functions};
 use busway_contract::testing::{Random, change, generate, sample};
-use busway_contract::{Case, Enum, Field, Flags, Function, Label, Param, Record, Type, Variant};
+use busway_contract::{Case, Enum, Field, Flags, Function, KeyPath, Label, Param, Record, Type, Variant};
 use busway_types::{Entropy, Outcome, SplitMix};
 use wasmtime::component::Val;
 
 use super::failure::{outcome, refused};
+use super::mismatch::Mismatch;
 use super::read::{Unknown, check, check_with_key, read_into};
 use super::write::{write, write_params};
 use crate::capability::Refusal;
@@ -55,8 +56,8 @@ fn read_bytes(ty: &Type, json: &[u8]) -> Result<Val, String> {
     let params = [Param { name: "v".into(), ty: ty.clone() }];
     let whole = [b"{\"v\":", json, b"}"].concat();
     let mut arguments = Vec::new();
-    let read = read_into(&params, &whole, &mut arguments);
-    read.map(|()| arguments.remove(0)).map_err(|mismatch| mismatch.to_string())
+    let read = read_into(&params, &whole, &mut arguments, usize::MAX);
+    read.map(|_| arguments.remove(0)).map_err(|mismatch| mismatch.to_string())
 }
 
 fn read(ty: &Type, json: &str) -> Result<Val, String> {
@@ -237,7 +238,7 @@ fn json_that_would_unfold_to_too_many_values_is_refused() {
     let params = [Param { name: "list".into(), ty: Type::List(Arc::new(record(fields))) }];
     let given = format!("{{\"list\":[{}{{}}]}}", "{},".repeat(20_000));
     let mut arguments = Vec::new();
-    let told = read_into(&params, given.as_bytes(), &mut arguments).unwrap_err().to_string();
+    let told = read_into(&params, given.as_bytes(), &mut arguments, usize::MAX).unwrap_err().to_string();
     assert!(told.contains("at most 1000000 values in one event"), "{told}");
 }
 
@@ -247,7 +248,8 @@ fn the_key_is_found_in_the_data_by_its_type() {
         let param = |name: &str, ty: Type| Param { name: name.into(), ty };
         let params = vec![param("other", option(Type::U8)), param("key", ty)];
         let function = Function { name: "f".into(), docs: None, params, result: None };
-        check_with_key(&function, data.as_bytes(), Unknown::Refuse).unwrap()
+        let path = function.key().map(|param| KeyPath { param, fields: Vec::new() });
+        check_with_key(&function.params, path.as_ref(), data.as_bytes(), Unknown::Refuse).unwrap()
     };
     assert_eq!(key(Type::String, r#"{"key":"a\u0062"}"#).as_deref(), Some("ab"));
     assert_eq!(key(Type::String, r#"{"key":""}"#), None);
@@ -255,6 +257,81 @@ fn the_key_is_found_in_the_data_by_its_type() {
     assert_eq!(key(Type::Char, r#"{"key":"x"}"#).as_deref(), Some("x"));
     assert_eq!(key(enumeration(&["red"]), r#"{"key":"red"}"#).as_deref(), Some("red"));
     assert_eq!(key(Type::Bool, r#"{"key":true}"#), None, "nothing to order by");
+}
+
+#[test]
+fn the_key_is_found_inside_records_where_the_app_says() {
+    let event = record(vec![field("note", option(Type::String)), field("id", Type::U64)]);
+    let params = [Param { name: "at".into(), ty: Type::Bool }, Param { name: "event".into(), ty: event }];
+    let path = KeyPath { param: 1, fields: vec![1] };
+    let data = r#"{"event":{"id":7},"at":true}"#;
+    assert_eq!(check_with_key(&params, Some(&path), data.as_bytes(), Unknown::Refuse), Ok(Some("7".into())));
+}
+
+#[test]
+fn values_take_no_more_memory_than_there_is_room_and_what_is_written_over_takes_none() {
+    const ROOM: usize = 100_000;
+    let options = (0..99).map(|n| field(&format!("a-rather-long-name-{n}"), option(Type::U8))).collect();
+    let param = |ty: Type| [Param { name: "x".into(), ty }];
+    let records = param(Type::List(record(options).into()));
+    let bytes = param(Type::Bytes);
+    let (objects, base64) = (vec!["{}"; 1_000].join(","), "A".repeat(4 * 1_000));
+    for (params, given) in [
+        (&records, format!(r#"{{"x":[{objects}]}}"#)),
+        (&bytes, format!(r#"{{"x":"{base64}"}}"#)),
+        (&param(Type::String), format!(r#"{{"x":"{}"}}"#, "x".repeat(2 * ROOM))),
+    ] {
+        let mut arguments = Vec::new();
+        let told = read_into(params, given.as_bytes(), &mut arguments, ROOM).unwrap_err().to_string();
+        assert!(told.contains("values that fit into what is left of the service's `memory`, got more"), "{told}");
+        let made = read_into(params, given.as_bytes(), &mut Vec::new(), usize::MAX).unwrap();
+        assert!(made > ROOM, "{made}");
+    }
+    let mut arguments = Vec::new();
+    let few = br#"{"x":[{},{}]}"#;
+    let made = read_into(&records, few, &mut arguments, ROOM).unwrap();
+    assert!((8_000..40_000).contains(&made), "{made}");
+    assert_eq!(read_into(&records, few, &mut arguments, ROOM).unwrap(), 0);
+}
+
+#[test]
+fn whatever_json_is_given_for_whatever_type_it_is_told_with_its_place() {
+    let choice = variant(vec![case("empty", None), case("full", Some(Type::U8))]);
+    let types = [
+        Type::Bool,
+        Type::U8,
+        Type::F64,
+        Type::Char,
+        Type::String,
+        Type::Bytes,
+        Type::List(Type::Bool.into()),
+        Type::FixedList(Type::Bool.into(), 2),
+        Type::Map(Type::String.into(), Type::U8.into()),
+        option(Type::Bool),
+        option(option(Type::Bool)),
+        Type::Result(None, Some(Type::Bool.into())),
+        Type::Tuple(vec![Type::Bool, Type::U8].into()),
+        record(vec![field("a", Type::Bool)]),
+        choice,
+        enumeration(&["red"]),
+        Type::Flags(Flags { name: None, docs: None, flags: vec![label("read")] }.into()),
+    ];
+    let values =
+        ["true", "7", "-1.5", "\"x!\"", "null", "[5]", "[null,[]]", "[[]]", "[[1,2,3]]", "{}", r#"{"z":1,"y":2}"#];
+    for ty in types {
+        let params = [Param { name: "x".into(), ty: ty.clone() }];
+        for value in values {
+            if let Err(error) = check(&params, format!("{{\"x\":{value}}}").as_bytes(), Unknown::Refuse) {
+                assert!(
+                    matches!(&error, Mismatch::Type { path, .. } if path.starts_with('x')),
+                    "{ty} from {value}: {error}"
+                );
+            }
+        }
+    }
+    let flags = Type::Flags(Flags { name: None, docs: None, flags: vec![label("read")] }.into());
+    let told = check(&[Param { name: "x".into(), ty: flags }], br#"{"x":["read",5]}"#, Unknown::Refuse);
+    assert_eq!(told.unwrap_err().to_string(), "`x[1]`: expected a string, got 5");
 }
 
 fn below(random: &mut SplitMix, bound: u64) -> u64 {
@@ -362,7 +439,7 @@ fn values_survive_json_whatever_their_type_is() {
             let text = String::from_utf8_lossy(&written);
             serde_json::from_slice::<serde_json::Value>(&written).expect("valid JSON");
             assert_eq!(check(&params, &written, Unknown::Refuse), Ok(()), "seed {seed}, round {round}: {text}");
-            read_into(&params, &written, &mut arguments).unwrap();
+            read_into(&params, &written, &mut arguments, usize::MAX).unwrap();
             assert_eq!(arguments, values, "seed {seed}, round {round}: {text}");
         }
     }
@@ -452,8 +529,8 @@ fn damaged_json_is_answered_alike_by_checking_and_reading() {
             written[place] = b"{}[],:\"0-enx\\\xff "[below(&mut random, 15) as usize];
         }
         let mut arguments = Vec::new();
-        let read = read_into(&params, &written, &mut arguments);
-        assert_eq!(check(&params, &written, Unknown::Ignore), read, "seed {seed}");
+        let read = read_into(&params, &written, &mut arguments, usize::MAX);
+        assert_eq!(check(&params, &written, Unknown::Ignore), read.clone().map(drop), "seed {seed}");
         refused += usize::from(read.is_err());
     }
     assert!(refused > 1_000, "only {refused}");

@@ -99,7 +99,12 @@ fn room(room: Room) -> &'static str {
 fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, SubStats>) -> ServiceStatus {
     let figures = service.metrics.snapshot();
     let handlers = service.handlers();
-    let lane = handlers.first().map(|handler| handler.lane.stats()).unwrap_or_default();
+    let (lane, answers) = service.with(|now| {
+        let Some(version) = &now.version else { return Default::default() };
+        let mut answers: Vec<_> = version.answers.iter().map(|(topic, _)| topic.clone()).collect();
+        answers.sort_unstable();
+        (version.lane.stats(), answers)
+    });
     let failing = inner.driver.failing().get(&service.config.name).cloned();
     let (mut state, mut reason) = service.with(|now| (now.state, now.reason.clone()));
     if let (ServiceState::Running, Some(why)) = (state, failing) {
@@ -137,6 +142,9 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         trapped: figures.trapped,
         timed_out: figures.timed_out,
         skipped: figures.skipped,
+        answers,
+        answered: figures.answered,
+        unanswered: figures.unanswered,
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
         memory_bytes: lane.memory_bytes as u64,

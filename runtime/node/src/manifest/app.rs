@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use busway_contract::Keys;
 use busway_types::{Limits, ServiceName};
 
 use super::bus::BusConfig;
@@ -107,8 +108,13 @@ impl App {
                 manifest.path.display(),
                 service.component.display()
             ))),
-            None => Ok(ServiceConfig::default_for(name, file.to_owned())),
+            None => Ok(ServiceConfig { keys: self.keys(), ..ServiceConfig::default_for(name, file.to_owned()) }),
         }
+    }
+
+    /// Where the keys of contracts are.
+    pub fn keys(&self) -> Keys {
+        self.manifest.as_ref().map(|m| m.keys.clone()).unwrap_or_default()
     }
 
     /// The limits of the node.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use busway_contract::Keys;
 use busway_types::{Ordering, Pattern, RetryPolicy, ServiceName, StartAt, Topic};
 
 use super::schedule::Schedule;
@@ -145,6 +146,8 @@ pub struct ServiceConfig {
     pub start: StartAt,
     /// Whether it receives what it published itself.
     pub own_events: bool,
+    /// Where the keys of contracts are, `[contracts]`; the same for all services of an app.
+    pub keys: Keys,
 }
 
 /// Something that was not granted, with the lines that would grant it. Trying again does not help.
@@ -196,6 +199,7 @@ impl ServiceConfig {
             schedule: None,
             start: StartAt::default(),
             own_events: false,
+            keys: Keys::default(),
         }
     }
 

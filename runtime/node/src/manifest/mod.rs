@@ -10,6 +10,7 @@
 mod app;
 mod bus;
 mod config;
+mod contracts;
 mod error;
 mod gateway;
 mod limits;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use busway_contract::Keys;
 use busway_types::{Limits, Retention, ServiceName};
 use toml::de::DeTable;
 
@@ -12,7 +13,7 @@ use super::config::ServiceConfig;
 use super::error::{Finding, LoadError};
 use super::gateway::GatewayConfig;
 use super::reader::{Document, Table};
-use super::{gateway, limits, service, topics};
+use super::{contracts, gateway, limits, service, topics};
 
 /// The largest manifest, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -26,6 +27,8 @@ pub struct Manifest {
     pub bus: BusConfig,
     /// `[limits]`, with defaults filled in, `retention` of `[bus]`, and `[topics.PATTERN]`.
     pub limits: Limits,
+    /// `[contracts.NAME]`: where the keys of contracts are.
+    pub keys: Keys,
     /// `[services.NAME]`, by name; paths are taken from the manifest's folder.
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     /// `[gateway]`.
@@ -75,7 +78,7 @@ fn duplicate_service(text: &str, at: usize) -> Option<String> {
 
 fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>) -> Manifest {
     let base = path.parent().unwrap_or(Path::new(""));
-    let known = ["bus", "limits", "topics", "services", "gateway", "bridges"];
+    let known = ["bus", "limits", "topics", "contracts", "services", "gateway", "bridges"];
     let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
     if root.has("bridges") {
         let problem = "`bridges` is not available in this version of busway".to_owned();
@@ -88,11 +91,17 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     if let Some(bus) = &bus {
         limits.retention = read_retention(bus, &limits);
     }
+    let keys = contracts::read(&root);
+    let mut services = read_services(&root, path, base);
+    for service in services.values_mut() {
+        service.keys = keys.clone();
+    }
     Manifest {
         path: path.to_owned(),
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
         limits,
-        services: read_services(&root, path, base),
+        keys,
+        services,
         gateway: gateway::read(&root, base),
     }
 }

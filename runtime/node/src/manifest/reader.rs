@@ -110,6 +110,11 @@ impl<'a> Table<'a> {
         self.value(key).is_some()
     }
 
+    /// Whether a key's value is a table.
+    pub(super) fn is_table(&self, key: &str) -> bool {
+        self.value(key).is_some_and(|value| value.get_ref().as_table().is_some())
+    }
+
     pub(super) fn entries(&self) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {
         self.entries.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
     }

@@ -338,3 +338,20 @@ fn retention_is_by_size_and_by_time() {
     assert!(told.contains("bytes"), "more than three quarters of limits.disk-bytes: {told}");
     assert!(refused("[bus]\nretention = { size = \"1GiB\" }").contains("unknown key `size`"));
 }
+
+#[test]
+fn keys_of_contracts_are_read_with_their_mistakes() {
+    let text = "[contracts.\"shop:orders/events@1.0.0\"]\nkey = \"event.id\"\n[contracts.\"shop:orders/others\"]\nkey = { placed = \"id\" }\n[services.a]\n";
+    let manifest = parse(text).expect("a sound manifest");
+    assert_eq!(manifest.services[&name("a")].keys, manifest.keys);
+    assert_ne!(manifest.keys, busway_contract::Keys::default());
+    for (text, message) in [
+        ("[contracts.orders]\nkey = \"id\"", "`orders` is not the name of an interface in a package"),
+        ("[contracts.\"a:b/c\"]\nkey = \"event..id\"", "is no path to a key"),
+        ("[contracts.\"a:b/c\"]\nkey = { f = 1 }", "is an integer; expected a string"),
+        ("[contracts.\"a:b/c\"]\nkeys = \"x\"", "did you mean `key`?"),
+        ("[contracts.\"a:b/c@1.0.0\"]\nkey = \"x\"\n[contracts.\"a:b/c@1.2.0\"]\nkey = \"y\"", "share their topics"),
+    ] {
+        assert!(refused(text).contains(message), "{}", refused(text));
+    }
+}

@@ -16,6 +16,9 @@ use crate::manifest::ServiceConfig;
 use crate::metrics::Metrics;
 use crate::requests::Answerer;
 
+/// Patterns that a topic is compared with for a hint.
+const MOST_COMPARED: usize = 2_000;
+
 /// One version of a service that runs or ran.
 pub(crate) struct Version {
     /// Hash of the component's bytes.
@@ -187,8 +190,9 @@ impl Catalog {
                 .with(|now| now.version.as_ref().map(|version| (version.answers.clone(), Arc::clone(&version.lane))));
             let Some((answers, lane)) = known else { continue };
             for (topic, contract) in answers {
-                let (service, lane) = (service.config.name.clone(), Arc::clone(&lane));
-                answerers.entry(topic).or_default().push(Answerer { service, lane, contract });
+                let (lane, metrics) = (Arc::clone(&lane), Arc::clone(&service.metrics));
+                let answerer = Answerer { service: service.config.name.clone(), lane, contract, metrics };
+                answerers.entry(topic).or_default().push(answerer);
             }
         }
         answerers
@@ -206,6 +210,7 @@ impl Catalog {
         let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
         let patterns = services.values().flat_map(|service| service.handlers()).flat_map(|handler| handler.patterns);
         patterns
+            .take(MOST_COMPARED)
             .map(|pattern| (strsim::normalized_damerau_levenshtein(topic.as_str(), pattern.as_str()), pattern))
             .filter(|(likeness, _)| *likeness > 0.5)
             .max_by(|a, b| a.0.total_cmp(&b.0))

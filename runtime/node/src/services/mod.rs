@@ -1,6 +1,7 @@
 //! Services: what is known of them, how they start, swap and stop.
 
 mod catalog;
+mod fitting;
 mod leaving;
 mod manifest;
 mod prepare;

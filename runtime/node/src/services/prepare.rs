@@ -147,6 +147,7 @@ pub fn examine(
     let hash = busway_host::content_hash(&bytes);
     let compiled = host.compile(config.name.as_str(), &bytes)?;
     drop(bytes);
+    config.keys.check(&compiled.inspection().contracts)?;
     grant_contracts(&mut config, compiled.inspection());
     let bus = bus(&config);
     let linked = compiled.link(host, settings(&config), bus)?;
@@ -179,6 +180,7 @@ fn settings(config: &ServiceConfig) -> ServiceSettings {
     settings.memory_bytes = config.memory_bytes;
     settings.timeout = config.timeout;
     settings.config = config.config.clone();
+    settings.keys = config.keys.clone();
     settings.instances = match config.instances {
         Instances::Reused => Instancing::Reused,
         Instances::PerEvent => Instancing::PerEvent,

@@ -12,14 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_contract::compare::{Pair, Verdict, pairings};
-use busway_contract::{Direction, Use};
 use busway_gateway::api::ServiceState;
 use busway_host::{Binding, LaneSettings};
 use busway_types::{ServiceName, SubId, SubscriptionSpec, SubscriptionState, Topic};
 use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
+use super::fitting;
 use super::leaving::{Leaving, detach};
 use super::manifest::WatchedManifest;
 use super::prepare::{Prepared, Preparer};
@@ -45,6 +44,8 @@ struct Waiting {
     due_ns: u64,
     /// What was said of it, so that it is not said again at each attempt.
     reason: String,
+    /// Whether it does not understand another one.
+    is_unfit: bool,
 }
 
 pub(crate) struct Supervisor {
@@ -101,21 +102,20 @@ impl Supervisor {
             }
         }
         let mut complete: Vec<Staged> = Vec::new();
-        // Producers first: of two that do not understand each other it is the handler that does not start.
-        ready.sort_by_key(|(_, prepared)| prepared.contracts().iter().any(|used| used.direction == Direction::Handles));
+        let mut kept_out = fitting::kept_out(&ready);
         for (name, prepared) in ready {
-            if let Err(error) = self.fits(&prepared, &complete) {
-                self.could_not_start(&name, &error);
-                continue;
-            }
-            match self.subscribe(prepared) {
+            let staged = match kept_out.remove(&name) {
+                Some(differences) => Err(StartError::Incompatible(differences)),
+                None => self.subscribe(prepared),
+            };
+            match staged {
                 Ok(staged) => complete.push(staged),
                 Err(error) => self.could_not_start(&name, &error),
             }
         }
         self.detach_the_gone(&complete);
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
-        self.warn_of_the_alone();
+        fitting::tell(&self.inner.services.all(), &self.app.keys());
         self.inner.ready.send_replace(true);
         for service in started {
             self.start_sources(&service);
@@ -216,6 +216,11 @@ impl Supervisor {
         }
     }
 
+    /// Whoever could not start is tried again at the next look: it may be that what has changed was what kept it out.
+    fn wake_the_waiting(&mut self) {
+        self.waiting.values_mut().for_each(|waiting| waiting.due_ns = 0);
+    }
+
     /// Starts a service from its component, or swaps the running one for it.
     async fn apply(&mut self, name: &ServiceName) {
         let Some(config) = self.known.get(name).cloned() else { return };
@@ -231,7 +236,11 @@ impl Supervisor {
                 self.waiting.remove(name);
                 return;
             }
-            Ok(prepared) => self.fits(&prepared, &[]).and_then(|()| self.subscribe(prepared)),
+            Ok(prepared) => match fitting::fits(&prepared, &self.inner.services.all()) {
+                Ok(()) => self.subscribe(prepared),
+                Err(_) if self.take_over_together(name, &prepared).await => return,
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         match result {
@@ -243,9 +252,54 @@ impl Supervisor {
                 let service = self.go_live(staged);
                 self.start_sources(&service);
                 tracing::info!(service = %name, component = %path.display(), "the service runs");
+                self.wake_the_waiting();
             }
             Err(error) => self.could_not_start(name, &error),
         }
+    }
+
+    /// A change that both sides of a contract made: each new version is kept out by the other's old one, so those that wait for
+    /// each other take over at once. False when that mends nothing.
+    async fn take_over_together(&mut self, name: &ServiceName, prepared: &Prepared) -> bool {
+        let others = self.waiting.iter().filter(|(other, waiting)| waiting.is_unfit && *other != name);
+        let others: Vec<ServiceName> = others.map(|(other, _)| other.clone()).collect();
+        let mut ready = Vec::new();
+        for other in others.into_iter().filter(|other| !self.leaving.contains(other)) {
+            let Some(config) = self.known.get(&other).cloned() else { continue };
+            ready.extend(self.prepare(config).await.ok());
+        }
+        let running = self.inner.services.all();
+        let all: Vec<&Prepared> = std::iter::once(prepared).chain(&ready).collect();
+        if ready.is_empty() || self.inner.is_stopping() {
+            return false;
+        }
+        // All of those that wait, else one of them: another may be kept out for good.
+        let fits_with = |other: &Prepared| fitting::fit_together(&[prepared, other], &running);
+        let chosen: Vec<ServiceName> = if fitting::fit_together(&all, &running) {
+            ready.iter().map(|prepared| prepared.config.name.clone()).collect()
+        } else if let Some(other) = ready.iter().find(|other| fits_with(other)) {
+            vec![other.config.name.clone()]
+        } else {
+            return false;
+        };
+        let Some(config) = self.known.get(name).cloned() else { return false };
+        let Ok(own) = self.prepare(config).await else { return false };
+        ready.retain(|prepared| chosen.contains(&prepared.config.name));
+        ready.push(own);
+        let staged: Result<Vec<Staged>, StartError> =
+            ready.into_iter().map(|prepared| self.subscribe(prepared)).collect();
+        let Ok(staged) = staged else { return false };
+        let names: Vec<ServiceName> = staged.iter().map(|staged| staged.prepared.config.name.clone()).collect();
+        let live: Vec<Arc<Service>> = staged.into_iter().map(|staged| self.go_live(staged)).collect();
+        for service in live {
+            self.waiting.remove(&service.config.name);
+            self.inner.services.forgive(&service.config.component, &service.config.name);
+            self.start_sources(&service);
+        }
+        let names = names.iter().map(ServiceName::as_str).collect::<Vec<_>>().join(", ");
+        tracing::info!("{names}: these take over together, since each understands only the new versions of the others");
+        self.wake_the_waiting();
+        true
     }
 
     /// Whether a prepared component is what already runs (the file was touched, not changed).
@@ -268,43 +322,6 @@ impl Supervisor {
         match tokio::task::spawn_blocking(move || preparer.prepare(config, metrics)).await {
             Ok(result) => result,
             Err(panic) => Err(StartError::Crashed(panic.to_string())),
-        }
-    }
-
-    /// Whether a service understands the others on every contract that it shares with them.
-    fn fits(&self, prepared: &Prepared, staged: &[Staged]) -> Result<(), StartError> {
-        let name = prepared.config.name.as_str();
-        if prepared.contracts().is_empty() {
-            return Ok(());
-        }
-        let others: Vec<(String, Vec<Use>)> = self
-            .inner
-            .services
-            .all()
-            .iter()
-            .filter(|service| service.config.name != prepared.config.name)
-            .map(used_by)
-            .chain(staged.iter().map(|s| (s.prepared.config.name.to_string(), s.prepared.contracts().to_vec())))
-            .collect();
-        let all = others.iter().flat_map(|(name, uses)| uses.iter().map(|used| (name.as_str(), used)));
-        let pairings = pairings(all.chain(prepared.contracts().iter().map(|used| (name, used))));
-        let mine = |pair: &&Pair| *pair.producer == *name || *pair.handler == *name;
-        let differences: Vec<String> = pairings.incompatible().filter(mine).map(ToString::to_string).collect();
-        if differences.is_empty() {
-            for pair in pairings.pairs.iter().filter(mine).filter(|pair| pair.comparison.verdict != Verdict::Same) {
-                tracing::info!("{pair}");
-            }
-            return Ok(());
-        }
-        Err(StartError::Incompatible(differences.join("\n")))
-    }
-
-    /// Says which contracts have one side only. Once, at the start: whoever adds or swaps a service looks at what it does.
-    fn warn_of_the_alone(&self) {
-        let uses: Vec<(String, Vec<Use>)> = self.inner.services.all().iter().map(used_by).collect();
-        let uses = uses.iter().flat_map(|(name, uses)| uses.iter().map(|used| (name.as_str(), used)));
-        for alone in pairings(uses).alone {
-            tracing::warn!("{alone}");
         }
     }
 
@@ -405,6 +422,7 @@ impl Supervisor {
             return;
         }
         self.known.remove(name);
+        self.wake_the_waiting();
         let Some(service) = self.inner.services.get(name) else { return };
         service.set_state(ServiceState::Draining, Some("its component was removed".to_owned()));
         let Some(version) = service.with(|now| now.version.take()) else { return };
@@ -457,16 +475,11 @@ impl Supervisor {
             let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             waiting.due_ns = self.inner.clock.monotonic_ns().saturating_add(wait_ns);
             waiting.reason = reason;
+            waiting.is_unfit = matches!(error, StartError::Incompatible(_));
         } else {
             self.waiting.remove(name);
         }
     }
-}
-
-/// What a running service does with contracts, with its name.
-fn used_by(service: &Arc<Service>) -> (String, Vec<Use>) {
-    let used = service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()));
-    (service.config.name.to_string(), used.unwrap_or_default())
 }
 
 /// The topics of the requests that a component answers, with the place of their contract.

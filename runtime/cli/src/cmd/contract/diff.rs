@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use busway_contract::Direction;
 use busway_contract::compare::{Pair, Verdict, compare};
 use busway_contract::source::{Found, Source};
+use busway_contract::{Direction, Function, Kind};
 use clap::Args;
 use serde_json::json;
 
@@ -23,7 +23,7 @@ use crate::output::{Output, note, shown_lines, warn};
         --one-way only A produces.\n\n\
         Ends with 1 when something is incompatible, cannot be carried, or nothing is in common: for use in CI. Versions \
         with another major number are contracts of their own and are not compared.\n\n\
-        With --json: {\"verdict\", \"pairs\": [{\"producer\", \"handler\", \"comparison\"}], \"only\": [{\"file\", \"contract\"}]}.",
+        With --json: {\"verdict\", \"pairs\": [{\"producer\", \"handler\", \"comparison\"}], \"missing\", \"only\": [{\"file\", \"contract\"}]}.",
     after_help = "Example: busway contract diff main/orders.wit wit/orders.wit"
 )]
 pub(super) struct DiffArgs {
@@ -51,13 +51,19 @@ pub(super) fn run(args: &DiffArgs, output: &mut Output) -> Result<()> {
     if pairs.is_empty() {
         return nothing(args, &a, &b, output);
     }
+    let mut missing = missing((&name_a, &a), (&name_b, &b));
+    if !args.one_way {
+        missing.extend(self::missing((&name_b, &b), (&name_a, &a)));
+    }
     let verdict = pairs.iter().map(|pair| pair.comparison.verdict).max().unwrap_or(Verdict::Same);
+    let verdict = if missing.is_empty() { verdict } else { Verdict::Incompatible };
     let only: Vec<_> = only(&name_a, &a, &b).into_iter().chain(only(&name_b, &b, &a)).collect();
     if output.is_json() {
         let only: Vec<_> = only.iter().map(|(file, contract)| json!({ "file": file, "contract": contract })).collect();
-        output.json(&json!({ "verdict": verdict, "pairs": pairs, "only": only }))?;
+        output.json(&json!({ "verdict": verdict, "pairs": pairs, "missing": missing, "only": only }))?;
     } else {
         pairs.iter().try_for_each(|pair| output.line(shown_lines(&pair.to_string())))?;
+        missing.iter().try_for_each(|missing| output.line(shown_lines(&format!("incompatible: {missing}"))))?;
         only.iter().try_for_each(|(file, contract)| output.line(format!("only in {file}: {contract}")))?;
     }
     if verdict == Verdict::Incompatible || !carried {
@@ -79,6 +85,24 @@ fn pairs((producer, sent): (&str, &Source), (handler, taken): (&str, &Source)) -
         }
     }
     pairs
+}
+
+/// Requests that the first may ask and the second, though it handles the contract, does not answer.
+fn missing((producer, sent): (&str, &Source), (handler, taken): (&str, &Source)) -> Vec<String> {
+    let mut found = Vec::new();
+    for one in sent.found.iter().filter(|found| found.direction != Some(Direction::Handles)) {
+        let others = taken.found.iter().filter(|found| found.direction != Some(Direction::Produces));
+        let others: Vec<_> = others.filter(|other| one.contract.id.meets(&other.contract.id)).collect();
+        let lacks = |function: &&Function| {
+            function.kind() == Kind::Request && others.iter().all(|o| o.contract.function(&function.name).is_none())
+        };
+        let functions = one.contract.functions.iter().filter(lacks).filter(|_| !others.is_empty());
+        found.extend(functions.map(|function| {
+            let id = &one.contract.id;
+            format!("{handler} does not answer the request `{}` of {id} that {producer} may ask", function.name)
+        }));
+    }
+    found
 }
 
 fn same_both_ways(one: &Pair, other: &Pair) -> bool {

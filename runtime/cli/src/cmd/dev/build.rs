@@ -4,6 +4,7 @@
 //! again and again, at most [`MOST_FILES`] of a project; one build runs at a time.
 
 use std::collections::hash_map::DefaultHasher;
+use std::ffi::OsString;
 use std::fs;
 use std::hash::{Hash as _, Hasher as _};
 use std::io::{BufRead as _, BufReader};
@@ -12,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,15 +31,26 @@ const MOST_DEPTH: usize = 8;
 /// How often files are looked at.
 const PAUSE: Duration = Duration::from_millis(300);
 
+/// How deep below the folder of the app a project may lie.
+const MOST_LEVELS: usize = 3;
+
 /// A folder with a Cargo.toml, and what its sources looked like when it was built.
 struct Project {
     folder: PathBuf,
     built: Option<u64>,
+    /// The components that it makes, by the names of their files.
+    components: Vec<OsString>,
 }
+
+/// A component that nobody builds here, and what it looked like when it was copied.
+type Neighbour = (OsString, Option<(u64, SystemTime)>);
 
 /// Builds until it is stopped.
 pub(super) struct Builder {
+    /// The folder of the app.
+    folder: PathBuf,
     projects: Mutex<Vec<Project>>,
+    neighbours: Mutex<Vec<Neighbour>>,
     /// Where components are copied to; none when the node looks where cargo puts them.
     into: Option<PathBuf>,
     offline: bool,
@@ -47,28 +59,21 @@ pub(super) struct Builder {
 }
 
 impl Builder {
-    /// For the project in a folder, or those in the folders in it.
+    /// For the project in a folder, or those in the folders below it.
     pub(super) fn new(folder: &Path, into: Option<PathBuf>, offline: bool) -> Result<Self> {
-        let mut folders = Vec::new();
-        if folder.join("Cargo.toml").is_file() {
-            folders.push(folder.to_owned());
-        } else {
-            let entries = fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
-            folders
-                .extend(entries.flatten().map(|entry| entry.path()).filter(|path| path.join("Cargo.toml").is_file()));
-            folders.sort();
-        }
+        fs::read_dir(folder).with_context(|| format!("{} cannot be read", folder.display()))?;
+        let folders = projects(folder);
         if folders.is_empty() || folders.len() > MOST_PROJECTS {
             bail!(
-                "{} has {} folders with a Cargo.toml, itself included; 1 to {MOST_PROJECTS} are built. `busway new` writes \
+                "{} has {} folders with a Cargo.toml, itself included, {MOST_LEVELS} deep; 1 to {MOST_PROJECTS} are built. `busway new` writes \
                  one",
                 folder.display(),
                 folders.len()
             );
         }
-        let projects = folders.into_iter().map(|folder| Project { folder, built: None }).collect();
-        let projects = Mutex::new(projects);
-        Ok(Self { projects, into, offline, stopping: AtomicBool::new(false), cargo: Mutex::new(None) })
+        let (folder, projects, neighbours) = (folder.to_owned(), Mutex::default(), Mutex::default());
+        let (stopping, cargo) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Self { folder, projects, neighbours, into, offline, stopping, cargo })
     }
 
     /// Builds what changed, until it is stopped.
@@ -79,9 +84,25 @@ impl Builder {
         }
     }
 
-    /// Builds what changed.
+    /// Builds what changed, and takes away what was made of projects that are gone.
     pub(super) fn turn(&self) {
-        for project in self.projects.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {
+        let mut known = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found = projects(&self.folder);
+        found.truncate(MOST_PROJECTS);
+        known.retain(|project| {
+            let is_there = found.contains(&project.folder);
+            if !is_there {
+                say(Prefix::Build, &format!("{} is gone", project.folder.display()));
+                project.components.iter().for_each(|name| self.take_away(name));
+            }
+            is_there
+        });
+        for folder in found {
+            if !known.iter().any(|project| project.folder == folder) {
+                known.push(Project { folder, built: None, components: Vec::new() });
+            }
+        }
+        for project in known.iter_mut() {
             let now = fingerprint(&project.folder);
             if project.built == Some(now) || self.stopping.load(Ordering::Acquire) {
                 continue;
@@ -89,11 +110,54 @@ impl Builder {
             project.built = Some(now);
             let name = project.folder.display();
             match self.build(&project.folder) {
-                Ok(true) => say(Prefix::Build, &format!("{name} is built")),
-                Ok(false) if self.stopping.load(Ordering::Acquire) => {}
-                Ok(false) => say(Prefix::Failed, &format!("{name} does not compile; what ran before goes on")),
+                Ok(Some(made)) => {
+                    say(Prefix::Build, &format!("{name} is built"));
+                    let old = std::mem::replace(&mut project.components, made);
+                    old.iter().filter(|name| !project.components.contains(name)).for_each(|name| self.take_away(name));
+                }
+                Ok(None) if self.stopping.load(Ordering::Acquire) => {}
+                Ok(None) => say(Prefix::Failed, &format!("{name} does not compile; what ran before goes on")),
                 Err(error) => say(Prefix::Failed, &format!("{name}: {error:#}")),
             }
+        }
+        let built: Vec<OsString> = known.iter().flat_map(|project| project.components.clone()).collect();
+        drop(known);
+        if let Some(into) = &self.into
+            && let Err(error) = self.copy_neighbours(into, &built)
+        {
+            say(Prefix::Failed, &format!("{error:#}"));
+        }
+    }
+
+    /// Components that nobody builds here run beside those that are built: as they change, come and go.
+    fn copy_neighbours(&self, into: &Path, built: &[OsString]) -> Result<()> {
+        let mut known = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries =
+            fs::read_dir(&self.folder).with_context(|| format!("{} cannot be read", self.folder.display()))?;
+        let mut found: Vec<Neighbour> = Vec::new();
+        for entry in entries.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            if path.extension().is_none_or(|found| found != "wasm") || built.contains(&name) {
+                continue;
+            }
+            let state = fs::metadata(&path).ok().and_then(|data| Some((data.len(), data.modified().ok()?)));
+            let neighbour = (name, state);
+            if !known.contains(&neighbour) {
+                copy(&path, &into.join(&neighbour.0))
+                    .with_context(|| format!("{} cannot be copied", path.display()))?;
+            }
+            found.push(neighbour);
+        }
+        let gone = known.iter().filter(|(name, _)| !found.iter().any(|(other, _)| other == name));
+        gone.filter(|(name, _)| !built.contains(name)).for_each(|(name, _)| self.take_away(name));
+        *known = found;
+        Ok(())
+    }
+
+    /// Removes a component from where the node looks: its service finishes what is in flight and stops.
+    fn take_away(&self, component: &OsString) {
+        if let Some(into) = &self.into {
+            drop(fs::remove_file(into.join(component)));
         }
     }
 
@@ -105,7 +169,8 @@ impl Builder {
         }
     }
 
-    fn build(&self, folder: &Path) -> Result<bool> {
+    /// The names of the components that were made; none when it does not compile.
+    fn build(&self, folder: &Path) -> Result<Option<Vec<OsString>>> {
         say(Prefix::Build, &format!("building {}", folder.display()));
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.current_dir(folder).args(["build", "--release", "--target", "wasm32-wasip2", "--quiet"]);
@@ -131,28 +196,57 @@ impl Builder {
         let cargo = self.cargo.lock().unwrap_or_else(PoisonError::into_inner).take();
         let succeeded = cargo.map(|mut cargo| cargo.wait()).transpose()?.is_some_and(|status| status.success());
         if !succeeded {
-            return Ok(false);
+            return Ok(None);
         }
         if components.is_empty() {
             bail!("it makes no component; a service has `crate-type = [\"cdylib\"]` in [lib], a program a src/main.rs");
         }
+        let mut names = Vec::new();
         for component in components {
-            self.put(&component).with_context(|| format!("{} cannot be copied", component.display()))?;
+            let Some(name) = component.file_name() else { continue };
+            if let Some(into) = &self.into {
+                copy(&component, &into.join(name))
+                    .with_context(|| format!("{} cannot be copied", component.display()))?;
+            }
+            names.push(name.to_owned());
         }
-        Ok(true)
+        Ok(Some(names))
     }
+}
 
-    /// Copies a component to where the node looks, in one step.
-    fn put(&self, component: &Path) -> Result<()> {
-        let (Some(into), Some(name)) = (&self.into, component.file_name()) else { return Ok(()) };
-        let target = into.join(name);
-        let bytes = fs::read(component)?;
-        if fs::read(&target).is_ok_and(|there| there == bytes) {
-            return Ok(());
+/// Copies a component to where the node looks, in one step, unless it is there already.
+fn copy(component: &Path, target: &Path) -> Result<()> {
+    let bytes = fs::read(component)?;
+    if fs::read(target).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    let aside = target.with_extension("part");
+    fs::write(&aside, bytes)?;
+    Ok(fs::rename(&aside, target)?)
+}
+
+/// The folder itself if it has a Cargo.toml, else the nearest ones below it that have one.
+fn projects(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    find(folder, MOST_LEVELS, &mut found);
+    found.sort();
+    found
+}
+
+fn find(folder: &Path, levels: usize, found: &mut Vec<PathBuf>) {
+    if folder.join("Cargo.toml").is_file() {
+        found.push(folder.to_owned());
+        return;
+    }
+    if levels == 0 || found.len() > MOST_PROJECTS {
+        return;
+    }
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let hidden = entry.file_name().to_string_lossy().starts_with('.');
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && !hidden && entry.file_name() != "target" {
+            find(&entry.path(), levels - 1, found);
         }
-        let aside = target.with_extension("part");
-        fs::write(&aside, bytes)?;
-        Ok(fs::rename(&aside, &target)?)
     }
 }
 
@@ -208,6 +302,19 @@ mod tests {
         assert_eq!(artifacts(line), [PathBuf::from("/a/b.wasm")]);
         assert!(artifacts(r#"{"reason":"build-finished","success":true}"#).is_empty());
         assert!(artifacts("warning").is_empty());
+    }
+
+    #[test]
+    fn projects_are_found_below_the_folder_but_not_in_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["a", "b/c/d", "a/inner", "target/x", ".git/y", "b/c/e/f"] {
+            fs::create_dir_all(folder.path().join(path)).unwrap();
+            fs::write(folder.path().join(path).join("Cargo.toml"), "").unwrap();
+        }
+        let found = projects(folder.path());
+        let names: Vec<_> =
+            found.iter().map(|path| path.strip_prefix(folder.path()).unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["a", "b/c/d"]);
     }
 
     #[test]

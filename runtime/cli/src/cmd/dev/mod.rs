@@ -29,8 +29,8 @@ use crate::output::{Output, preview, shown};
 /// Build services on every change and run them
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Builds the project in a folder, or those in the folders in it (each with a Cargo.toml), whenever a source \
-        changes, and runs what was built, with other .wasm files of the folder beside it. What compiles takes over from \
+    long_about = "Builds the project in a folder, or those in the folders below it, three deep (each with a Cargo.toml), whenever a source \
+        changes, and runs what was built, with other .wasm files of the folder beside it. A project or file that is removed stops running. What compiles takes over from \
         what runs; what does not compile, or breaks the contract, is told, and what ran before goes on.\n\n\
         Without a busway.toml in the folder, components are copied into a folder of the node's own. With one, the node \
         runs that, and its `component` entries should name what cargo builds \
@@ -118,9 +118,6 @@ pub(crate) fn run(args: DevArgs, node: NodeArgs, output: &mut Output) -> Result<
     let work = if has_manifest { None } else { Some(WorkFolder::new()?) };
     let into = work.as_ref().map(|work| work.0.clone());
     let builder = Arc::new(Builder::new(&args.app, into.clone(), args.offline)?);
-    if let Some(into) = &into {
-        neighbours(&args.app, into)?;
-    }
     crate::logging::start_with("info", || LogLines)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
     let app = into.unwrap_or_else(|| args.app.clone());
@@ -128,17 +125,6 @@ pub(crate) fn run(args: DevArgs, node: NodeArgs, output: &mut Output) -> Result<
     builder.stop();
     runtime.shutdown_timeout(Duration::from_millis(200));
     ended
-}
-
-/// Components that nobody builds here run beside those that are built.
-fn neighbours(app: &Path, into: &Path) -> Result<()> {
-    let entries = fs::read_dir(app).with_context(|| format!("{} cannot be read", app.display()))?;
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|found| found == "wasm")) {
-            fs::copy(&path, into.join(name)).with_context(|| format!("{} cannot be copied", path.display()))?;
-        }
-    }
-    Ok(())
 }
 
 async fn serve(args: &DevArgs, node: NodeArgs, app: &Path, builder: &Arc<Builder>, output: &mut Output) -> Result<()> {

@@ -290,3 +290,47 @@ fn comparisons_are_json_for_programs() {
         })
     );
 }
+
+#[test]
+fn of_two_that_do_not_understand_each_other_the_handler_is_kept_out() {
+    let used = |service: &'static str, direction, interface: &str, ty: Type| {
+        let contract = contract(&format!("a:b/{interface}@1.0.0"), vec![function("f", &[("x", ty)], None)]);
+        (service, Use { direction, contract })
+    };
+    let (produces, handles) = (Direction::Produces, Direction::Handles);
+    let out = |uses: &[(&'static str, Use)]| {
+        let found = pairings(uses.iter().map(|(service, used)| (*service, used)));
+        let out = found.kept_out();
+        out.iter().map(|(service, pairs)| format!("{service} {}", pairs.len())).collect::<Vec<_>>()
+    };
+    // A producer stays, also when its name comes last and it handles something itself.
+    let zeta = [used("zeta", produces, "i", Type::U16), used("zeta", handles, "else", Type::Bool)];
+    let (alpha, beta) = (used("alpha", handles, "i", Type::U8), used("beta", handles, "i", Type::U16));
+    assert_eq!(out(&[zeta.to_vec(), vec![alpha.clone(), beta]].concat()), ["alpha 1"]);
+    // Who is kept out keeps nobody else out.
+    let chain = [used("alpha", produces, "j", Type::U64), used("gamma", handles, "j", Type::U8)];
+    assert_eq!(out(&[zeta.to_vec(), vec![alpha], chain.to_vec()].concat()), ["alpha 1"]);
+    // In a circle one goes, and the other may stay.
+    let circle = [
+        used("alpha", produces, "i", Type::U16),
+        used("alpha", handles, "j", Type::U8),
+        used("beta", produces, "j", Type::U16),
+        used("beta", handles, "i", Type::U8),
+    ];
+    assert_eq!(out(&circle), ["beta 1"]);
+    let alone = [used("self", produces, "i", Type::U16), used("self", handles, "i", Type::U8)];
+    assert_eq!(out(&alone), ["self 1"]);
+    assert_eq!(out(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_pair_is_told_in_a_line() {
+    let used =
+        |direction, ty| Use { direction, contract: contract("a:b/i@1.0.0", vec![function("f", &[("x", ty)], None)]) };
+    let line = |taken| {
+        let (sent, taken) = (used(Direction::Produces, Type::U16), used(Direction::Handles, taken));
+        pairings([("p", &sent), ("h", &taken)]).pairs[0].in_a_line()
+    };
+    assert_eq!(line(Type::U16), "same: a:b/i@1.0.0 from p to h");
+    assert_eq!(line(Type::U32), "compatible: a:b/i@1.0.0 from p to h, 1 difference");
+}

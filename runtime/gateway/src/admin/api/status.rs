@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use busway_types::{Offset, Ordering, Pattern, ServiceName, Timestamp};
+use busway_types::{Offset, Ordering, Pattern, ServiceName, Timestamp, Topic};
 use serde::{Deserialize, Serialize};
 
 use super::Payload;
@@ -170,6 +170,15 @@ pub struct ServiceStatus {
     pub timed_out: u64,
     /// Deliveries that were not run, or void, because an earlier one of their key failed.
     pub skipped: u64,
+    /// The requests of contracts that it answers, by topic.
+    #[serde(default)]
+    pub answers: Vec<Topic>,
+    /// Requests it answered, also with an error of their contract.
+    #[serde(default)]
+    pub answered: u64,
+    /// Requests it was asked that got no answer: it failed, or took too long.
+    #[serde(default)]
+    pub unanswered: u64,
     /// Median time of a delivery in the guest, in microseconds; none before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub p50_us: Option<f64>,

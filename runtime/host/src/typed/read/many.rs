@@ -3,7 +3,7 @@
 use std::fmt;
 
 use busway_contract::{Flags, Type};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use wasmtime::component::Val;
 
 use super::{Reading, Value, fresh, names_of_flags};
@@ -78,7 +78,13 @@ impl<'de> DeserializeSeed<'de> for Pair<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Pair<'_> {
+    fn wrong<E: Error>(&self, given: Given<'_>) -> E {
+        self.key.cx.mismatch("an array of a key and a value", given)
     }
 }
 
@@ -87,6 +93,34 @@ impl<'de> Visitor<'de> for Pair<'_> {
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of a key and a value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        Err(self.wrong(Given::Bool(value)))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        Err(self.wrong(Given::Number(&value)))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        Err(self.wrong(Given::Number(&value)))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        Err(self.wrong(Given::Number(&value)))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
+        Err(self.wrong(Given::Text(text)))
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Err(self.wrong(Given::Words("null")))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<(), A::Error> {
+        Err(self.wrong(Given::Words("an object")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
@@ -143,7 +177,13 @@ pub(super) fn read_flags<'de, A: SeqAccess<'de>>(
         held.clear();
     }
     let mut seen = vec![false; flags.flags.len()];
-    while let Some(name) = seq.next_element::<String>()? {
+    for count in 0.. {
+        let mut name = Val::String(String::new());
+        let read = seq.next_element_seed(Value { ty: &Type::String, slot: Some(&mut name), cx });
+        if cx.at(|| format!("[{count}]"), read)?.is_none() {
+            break;
+        }
+        let Val::String(name) = name else { break };
         let Some(place) = flags.flags.iter().position(|flag| *flag.name == *name) else {
             return Err(cx.mismatch(among(names_of_flags(flags)), Given::Text(&name)));
         };

@@ -16,7 +16,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use busway_contract::{Case, Enum, Field, Flags, Function, Param, Type, Variant};
+use busway_contract::{Case, Enum, Field, Flags, KeyPath, Param, Type, Variant};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -24,7 +24,7 @@ use wasmtime::component::Val;
 
 use self::many::{elements, map, read_flags, tuple};
 use self::members::{Members, Names, Slots};
-use super::key::text;
+use super::key::{inside as within, text};
 use super::mismatch::{Given, Mismatch, Trail, among, expected};
 
 /// Values that one event may consist of, counting every field and element. A tree of that many takes about 100 MB.
@@ -47,37 +47,51 @@ pub fn check(params: &[Param], json: &[u8], unknown: Unknown) -> Result<(), Mism
     read(params, json, &Reading::new(unknown), Slots::None)
 }
 
-/// Checks the data of an event against its function, and gives the key that it has: the text of the parameter
-/// [`Function::key`]; none when there is none, or when the text is empty.
+/// Checks the data of an event against the parameters of its function, and gives the key that it has: the text of what is at
+/// `key`; none when that is empty.
 ///
 /// # Errors
 /// The first place that does not fit.
-pub fn check_with_key(function: &Function, json: &[u8], unknown: Unknown) -> Result<Option<String>, Mismatch> {
-    let cx = Reading { key: function.key(), ..Reading::new(unknown) };
-    read(&function.params, json, &cx, Slots::None)?;
+pub fn check_with_key(
+    params: &[Param],
+    key: Option<&KeyPath>,
+    json: &[u8],
+    unknown: Unknown,
+) -> Result<Option<String>, Mismatch> {
+    let cx = Reading { key: key.map(|path| path.param), ..Reading::new(unknown) };
+    read(params, json, &cx, Slots::None)?;
     let found = cx.found.take();
-    let text = found.as_ref().and_then(text).filter(|text| !text.is_empty());
+    let found = found.as_ref().zip(key).and_then(|(found, path)| within(found, &path.fields));
+    let text = found.and_then(text).filter(|text| !text.is_empty());
     Ok(text.map(std::borrow::Cow::into_owned))
 }
 
 /// Reads the data of an event into the arguments of a call. After an error they are in an undefined state, but of the
 /// right type.
-pub(crate) fn read_into(params: &[Param], json: &[u8], arguments: &mut Vec<Val>) -> Result<(), Mismatch> {
+///
+/// Gives how many bytes were allocated for it, at most `room`; what was written over is not counted.
+pub(crate) fn read_into(
+    params: &[Param],
+    json: &[u8],
+    arguments: &mut Vec<Val>,
+    room: usize,
+) -> Result<usize, Mismatch> {
+    let cx = Reading { budget: Budget::of(room), ..Reading::new(Unknown::Ignore) };
     if arguments.len() != params.len() {
-        *arguments =
-            params.iter().map(|param| template(&param.ty, &Budget::default()).unwrap_or(Val::Bool(false))).collect();
+        let made = params.iter().map(|param| template(&param.ty, &cx.budget)).collect::<Option<_>>();
+        *arguments = made.ok_or_else(no_room)?;
     }
-    read(params, json, &Reading::new(Unknown::Ignore), Slots::Arguments(arguments))
+    read(params, json, &cx, Slots::Arguments(arguments))?;
+    Ok(room.saturating_sub(cx.budget.bytes.get()))
 }
 
-/// Reads one value alone.
+/// Reads one value alone; what is allocated for it is at most `room`.
 ///
 /// # Errors
 /// The first place that does not fit.
-pub(crate) fn read_value(ty: &Type, json: &[u8]) -> Result<Val, Mismatch> {
-    let cx = Reading::new(Unknown::Ignore);
-    // A type's own values are far fewer than the budget: see the bounds of contracts.
-    let mut val = template(ty, &cx.budget).unwrap_or(Val::Bool(false));
+pub(crate) fn read_value(ty: &Type, json: &[u8], room: usize) -> Result<Val, Mismatch> {
+    let cx = Reading { budget: Budget::of(room), ..Reading::new(Unknown::Ignore) };
+    let mut val = template(ty, &cx.budget).ok_or_else(no_room)?;
     finish(&cx, json, |deserializer| Value { ty, slot: Some(&mut val), cx: &cx }.deserialize(deserializer))?;
     Ok(val)
 }
@@ -96,18 +110,34 @@ fn finish<'j>(
     read(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| cx.trail.take().into_mismatch(&error))
 }
 
-/// What is left of [`MAX_VALUES`].
-struct Budget(Cell<usize>);
+/// What one value takes, whatever it is.
+const VALUE_BYTES: usize = size_of::<Val>();
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self(Cell::new(MAX_VALUES))
-    }
+/// What is said when the memory that values may take is used up.
+const ROOM: &str = "values that fit into what is left of the service's `memory`";
+
+fn no_room() -> Mismatch {
+    Mismatch::Type { path: String::new(), expected: ROOM.into(), given: "more".into() }
+}
+
+/// What is left of [`MAX_VALUES`], and of the memory that the values may take.
+struct Budget {
+    values: Cell<usize>,
+    bytes: Cell<usize>,
 }
 
 impl Budget {
+    fn of(bytes: usize) -> Self {
+        Self { values: Cell::new(MAX_VALUES), bytes: Cell::new(bytes) }
+    }
+
     fn take(&self, values: usize) -> Option<()> {
-        self.0.set(self.0.get().checked_sub(values)?);
+        self.values.set(self.values.get().checked_sub(values)?);
+        Some(())
+    }
+
+    fn allocate(&self, bytes: usize) -> Option<()> {
+        self.bytes.set(self.bytes.get().checked_sub(bytes)?);
         Some(())
     }
 }
@@ -124,7 +154,7 @@ struct Reading {
 
 impl Reading {
     fn new(unknown: Unknown) -> Self {
-        let (budget, trail) = (Budget::default(), RefCell::default());
+        let (budget, trail) = (Budget::of(usize::MAX), RefCell::default());
         Self { unknown, key: None, found: RefCell::default(), budget, trail }
     }
 
@@ -141,6 +171,15 @@ impl Reading {
         result
     }
 
+    /// Notes that something is allocated.
+    fn allocate<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        self.budget.allocate(bytes).ok_or_else(|| self.no_room())
+    }
+
+    fn no_room<E: Error>(&self) -> E {
+        self.mismatch(ROOM, Given::Words("more"))
+    }
+
     fn spend<E: Error>(&self, values: usize) -> Result<(), E> {
         let too_many = || format!("at most {MAX_VALUES} values in one event");
         self.budget.take(values).ok_or_else(|| self.mismatch(too_many(), Given::Words("more")))
@@ -150,6 +189,7 @@ impl Reading {
 /// A value of a type, to be written over; none when the budget is spent.
 fn template(ty: &Type, budget: &Budget) -> Option<Val> {
     budget.take(1)?;
+    budget.allocate(VALUE_BYTES)?;
     Some(match ty {
         Type::Bool => Val::Bool(false),
         Type::S8 => Val::S8(0),
@@ -173,7 +213,10 @@ fn template(ty: &Type, budget: &Budget) -> Option<Val> {
         Type::Result(..) => Val::Result(Ok(None)),
         Type::Tuple(of) => Val::Tuple(of.iter().map(|ty| template(ty, budget)).collect::<Option<_>>()?),
         Type::Record(record) => {
-            let field = |field: &Field| Some((field.name.to_string(), template(&field.ty, budget)?));
+            let field = |field: &Field| {
+                budget.allocate(size_of::<String>() + field.name.len())?;
+                Some((field.name.to_string(), template(&field.ty, budget)?))
+            };
             Val::Record(record.fields.iter().map(field).collect::<Option<_>>()?)
         }
         Type::Variant(_) => Val::Variant(String::new(), None),
@@ -287,9 +330,11 @@ impl Value<'_> {
         self.cx.spend(bytes.len())?;
         if let Some(slot) = self.slot {
             let Val::List(items) = slot else {
+                self.cx.allocate(bytes.len().saturating_mul(VALUE_BYTES))?;
                 *slot = Val::List(bytes.into_iter().map(Val::U8).collect());
                 return Ok(());
             };
+            self.cx.allocate(bytes.len().saturating_sub(items.capacity()).saturating_mul(VALUE_BYTES))?;
             items.clear();
             items.extend(bytes.into_iter().map(Val::U8));
         }
@@ -304,7 +349,7 @@ impl Value<'_> {
                     return Err(self.cx.mismatch(among(names_of_enum(cases)), Given::Text(text)));
                 }
                 match self.slot {
-                    Some(Val::Enum(name)) => write_over(name, text),
+                    Some(Val::Enum(name)) => write_over(name, text, self.cx)?,
                     slot => Value { slot, ..self }.set(Val::Enum(text.to_owned())),
                 }
             }
@@ -322,9 +367,11 @@ impl Value<'_> {
     }
 }
 
-fn write_over(text: &mut String, new: &str) {
+fn write_over<E: Error>(text: &mut String, new: &str, cx: &Reading) -> Result<(), E> {
+    cx.allocate(new.len().saturating_sub(text.capacity()))?;
     text.clear();
     text.push_str(new);
+    Ok(())
 }
 
 fn names_of_enum(cases: &Enum) -> impl Iterator<Item = &str> {
@@ -358,7 +405,8 @@ fn inside<'a, E: Error>(slot: &'a mut Val, ty: &Type, cx: &Reading) -> Result<&'
 fn fresh<E: Error>(ty: &Type, cx: &Reading) -> Result<Val, E> {
     match template(ty, &cx.budget) {
         Some(val) => Ok(val),
-        None => cx.spend(usize::MAX).map(|()| Val::Bool(false)),
+        None if cx.budget.values.get() == 0 => cx.spend(usize::MAX).map(|()| Val::Bool(false)),
+        None => Err(cx.no_room()),
     }
 }
 
@@ -401,7 +449,7 @@ impl<'de> Visitor<'de> for Value<'_> {
         match this.ty {
             Type::String => {
                 match this.slot {
-                    Some(Val::String(held)) => write_over(held, text),
+                    Some(Val::String(held)) => write_over(held, text, this.cx)?,
                     slot => Value { slot, ..this }.set(Val::String(text.to_owned())),
                 }
                 Ok(())
