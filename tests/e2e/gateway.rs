@@ -69,32 +69,138 @@ async fn without_an_address_there_is_no_gateway() {
     bus.stop().await;
 }
 
+/// A node process, and what it says on standard error.
+struct Told {
+    node: NodeProcess,
+    runtime: tempfile::TempDir,
+}
+
+impl Told {
+    fn start(app: &App, arguments: &[&str]) -> Self {
+        let runtime = tempfile::tempdir().expect("a folder");
+        let folder = app.path().display().to_string();
+        let told = std::fs::File::create(runtime.path().join("stderr")).expect("a file");
+        let arguments: Vec<&str> = ["run", &folder].into_iter().chain(arguments.iter().copied()).collect();
+        let started = command(runtime.path(), &arguments).stdout(Stdio::null()).stderr(told).spawn();
+        Self { node: NodeProcess(started.expect("the node starts")), runtime }
+    }
+
+    /// What follows a word on its line, once the node has said it.
+    fn after(&self, word: &str) -> String {
+        let clock = SystemClock::new();
+        let began = clock.now();
+        loop {
+            let said = std::fs::read_to_string(self.runtime.path().join("stderr")).expect("its words");
+            // A line is complete when it is ended.
+            if let Some((rest, _)) = said.split_once(word).and_then(|(_, rest)| rest.split_once('\n')) {
+                return rest.trim().to_owned();
+            }
+            assert!(clock.now().since(began) < PATIENCE, "no {word:?}: {said}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn url(&self) -> String {
+        self.after("  gateway ")
+    }
+}
+
 #[test]
 fn run_listens_where_it_is_told_and_says_so() {
     let app = App::new().with(programs::COUNT, "count");
-    let runtime = tempfile::tempdir().expect("a folder");
-    let told = runtime.path().join("stderr");
-    let folder = app.path().display().to_string();
-    let started = command(runtime.path(), &["run", &folder, "--listen", "127.0.0.1:0"])
-        .stdout(Stdio::null())
-        .stderr(std::fs::File::create(&told).expect("a file"))
-        .spawn();
-    let mut node = NodeProcess(started.expect("the node starts"));
-    assert!(ask(runtime.path(), &["status"], "").contains("gateway: http://127.0.0.1:"));
-    let said = || std::fs::read_to_string(&told).expect("its words");
-    let clock = SystemClock::new();
-    let began = clock.now();
-    let url = loop {
-        let said = said();
-        if let Some((_, rest)) = said.split_once("gateway ") {
-            break rest.lines().next().expect("an address").trim().to_owned();
-        }
-        assert!(clock.now().since(began) < PATIENCE, "{said}");
-        std::thread::sleep(Duration::from_millis(20));
-    };
+    let mut told = Told::start(&app, &["--listen", "127.0.0.1:0"]);
+    let url = told.url();
+    assert!(ask(told.runtime.path(), &["status"], "").contains(&format!("gateway: {url}, ")));
     assert_eq!(get(&format!("{url}/health/live")).map(|(status, _)| status), Some(200));
     assert_eq!(get(&format!("{url}/v1/status")).map(|(status, _)| status), Some(404), "the admin API is not there");
-    node.signal("-TERM");
-    assert_eq!(node.ended(), Some(0));
+    told.node.signal("-TERM");
+    assert_eq!(told.node.ended(), Some(0));
     assert_eq!(get(&format!("{url}/health/live")), None);
+}
+
+#[test]
+fn a_self_made_certificate_is_kept_beside_the_data_and_can_be_trusted() {
+    let app = App::new().with(programs::COUNT, "count");
+    app.write("busway.toml", format!("{LISTEN}\n[gateway.tls]\nself-made = true\n").as_bytes());
+    let data = app.path().join("data").display().to_string();
+    let mut trusted = String::new();
+    for _ in 0..2 {
+        let mut told = Told::start(&app, &["--data", &data]);
+        let url = told.url();
+        let port = url.strip_prefix("https://127.0.0.1:").expect("https");
+        let file = told.after("trust it with curl --cacert ");
+        assert!(file.starts_with(&data), "{file}");
+        let certificate = std::fs::read_to_string(&file).expect("the certificate");
+        assert!(trusted.is_empty() || trusted == certificate, "it is made once");
+        trusted = certificate;
+        assert_eq!(tls_get(&file, &format!("https://localhost:{port}/health/live")), Some(200));
+        told.node.signal("-TERM");
+        assert_eq!(told.node.ended(), Some(0));
+    }
+}
+
+/// The status of a GET by a client that trusts one certificate.
+fn tls_get(trusts: &str, url: &str) -> Option<u16> {
+    use ureq::tls::{Certificate, RootCerts, TlsConfig};
+    let pem = std::fs::read(trusts).expect("the certificate");
+    let roots = RootCerts::from(vec![Certificate::from_pem(&pem).expect("a certificate")]);
+    let tls = TlsConfig::builder().root_certs(roots).build();
+    let agent: ureq::Agent = ureq::Agent::config_builder().tls_config(tls).build().into();
+    Some(agent.get(url).call().ok()?.status().as_u16())
+}
+
+const IDLE: usize = 10_000;
+
+/// More than the buffers of a connection that is kept alive.
+const BYTES_EACH: usize = 48 * 1024;
+
+#[cfg(target_os = "linux")]
+#[test]
+#[expect(clippy::print_stdout, reason = "a figure for the documents")]
+fn ten_thousand_idle_connections_cost_little_and_hold_up_nobody() {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let wanted = IDLE as u64 + 500;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_some_and(|current| current < wanted) {
+        assert!(maximum.is_none_or(|maximum| maximum >= wanted + 100), "ulimit -Hn has to allow {wanted} open files");
+        setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum }).expect("more open files");
+    }
+    let app = App::new().with(programs::COUNT, "count");
+    let limits = format!("connections = {0}\nconnections-per-client = {0}\nidle-time = \"10m\"", IDLE + 10);
+    app.write("busway.toml", format!("{LISTEN}\n[gateway.limits]\n{limits}\n").as_bytes());
+    let told = Told::start(&app, &[]);
+    let url = told.url();
+    let addr = url.strip_prefix("http://").expect("plain");
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", told.node.0.id())).expect("Linux says");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") * 1024
+    };
+    let question = b"GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let answered = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time");
+        stream.write_all(question).expect("asked");
+        let mut answer = [0; 512];
+        let read = stream.read(&mut answer).expect("an answer");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+    };
+    answered(&mut TcpStream::connect(addr).expect("a connection"));
+    let before = resident();
+    let mut idle: Vec<TcpStream> = (0..IDLE).map(|_| TcpStream::connect(addr).expect("a connection")).collect();
+    // Each is used once and kept alive.
+    idle.iter_mut().for_each(answered);
+    let each = resident().saturating_sub(before) / IDLE;
+    println!("{IDLE} idle connections take {each} bytes of the node each");
+    assert!(each < BYTES_EACH, "{each} bytes each");
+    let open = format!("{},{:03} connections", IDLE / 1_000, IDLE % 1_000);
+    let status = ask(told.runtime.path(), &["status"], "");
+    assert!(status.contains(&open), "{status}");
+    let mut another = TcpStream::connect(addr).expect("a connection");
+    (0..100).for_each(|_| answered(&mut another));
+    // They are still there.
+    idle.iter_mut().step_by(999).for_each(answered);
 }

@@ -16,6 +16,9 @@ use crate::inner::Inner;
 /// How long a reader that waits for events is kept waiting before it is answered with none.
 const WAIT: Duration = Duration::from_secs(10);
 
+/// The same while the node stops.
+const STOPPING: Duration = Duration::from_millis(20);
+
 impl Inner {
     /// The offset at which a reader starts.
     pub(crate) fn position(&self, from: TailFrom) -> Result<Offset, EngineError> {
@@ -41,6 +44,10 @@ impl Inner {
             found.events.retain(|logged| logged.offset < safe);
             found.next = found.next.min(safe).max(from);
             let progress = !found.events.is_empty() || found.next > from;
+            if !progress && wait && self.is_stopping() {
+                // Nothing more is waited for, but whoever asks again and again must not keep a core busy.
+                tokio::time::sleep(STOPPING).await;
+            }
             if progress || !wait || self.is_stopping() {
                 return Ok(TailBatch { events: found.events, next: found.next, oldest: status.oldest, head: safe });
             }

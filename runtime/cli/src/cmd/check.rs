@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use busway_contract::Use;
 use busway_contract::compare::{Pairings, pairings};
 use busway_host::{Host, HostConfig, NoBus};
@@ -68,6 +68,9 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     let app = App::load(&args.app)?;
     if let Some(nothing) = app.nothing_to_run() {
         return Err(nothing.into());
+    }
+    if let Some(tls) = &app.gateway().edge.tls {
+        tls.check().context("the gateway would not start")?;
     }
     let host = Host::new(HostConfig { limits: app.limits(), ..HostConfig::default() })?;
     let refused = app.refused.iter().map(|refused| Checked {

@@ -89,6 +89,25 @@ async fn requests_of_one_connection_are_answered_side_by_side() {
 }
 
 #[tokio::test]
+async fn beyond_the_streams_of_a_connection_a_request_is_not_taken() {
+    let mut config = echoing();
+    config.limits.streams = 2;
+    let served = Served::start(config).await;
+    crate::fake::lock(&served.fake.service_takes).clone_from(&Duration::from_secs(1));
+    let mut connection = open(&served).await;
+    connection.write([asks(1, "/echo/x"), asks(3, "/echo/x"), asks(5, "/echo/x")].concat()).await;
+    let (mut taken, mut refused) = (Vec::new(), Vec::new());
+    while taken.len() + refused.len() < 3 {
+        match next(&mut connection).await.expect("an answer for each") {
+            (HEADERS, _, stream, _) => taken.push(stream),
+            (RST_STREAM, _, stream, _) => refused.push(stream),
+            _ => {}
+        }
+    }
+    assert_eq!((taken.len(), refused), (2, vec![5]));
+}
+
+#[tokio::test]
 async fn a_flood_of_requests_that_are_taken_back_ends_the_connection() {
     let served = Served::start(echoing()).await;
     crate::fake::lock(&served.fake.service_takes).clone_from(&Duration::from_secs(5));

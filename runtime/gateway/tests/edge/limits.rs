@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use busway_gateway::edge::{EdgeConfig, EdgeLimits};
+use busway_gateway::edge::{BodyError, EdgeConfig, EdgeLimits, Refusal, body_problem};
 use tokio::io::AsyncReadExt as _;
 
 use crate::client::{PATIENCE, get, request};
@@ -176,4 +176,38 @@ async fn further_connections_wait_and_one_client_has_its_share() {
     assert_eq!(third.rest().await, "", "closed without a word");
     assert_eq!(served.gateway.edge().figures().turned_away, 1);
     assert_eq!(first.send(get("/health/live")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_bodies_hold_in_memory_has_a_bound_together() {
+    let served = Served::start(limited(|limits| limits.buffered_bytes = 1024 * 1024)).await;
+    let edge = served.gateway.edge();
+    let body = |bytes: usize| axum::body::Body::from(vec![b'x'; bytes]);
+    let first = edge.read_body(body(900 * 1024)).await.expect("there is room");
+    assert_eq!(first.bytes().len(), 900 * 1024);
+    let refused = edge.read_body(body(200 * 1024)).await.expect_err("there is none");
+    assert_eq!(refused.refusal(), Refusal::Overloaded);
+    drop(first);
+    edge.read_body(body(200 * 1024)).await.expect("there is room again");
+    let too_large = edge.read_body_within(body(11), 10).await.expect_err("it has a bound of its own");
+    assert_eq!(too_large.refusal(), Refusal::TooLarge);
+    let slow = body_problem(&axum::Error::new(BodyError::Slow(SOON)));
+    assert_eq!((slow.refusal(), slow.status().as_u16()), (Refusal::Slow, 408));
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_ever() {
+    let served = Served::start(limited(|limits| limits.drain_time = SOON)).await;
+    *lock(&served.fake.service_takes) = PATIENCE * 2;
+    let mut busy = served.connect().await;
+    busy.write(get("/echo/x").bytes()).await;
+    let taken = async {
+        while served.gateway.edge().figures().in_flight == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("it is being answered");
+    served.stop();
+    tokio::time::timeout(PATIENCE, served.ended()).await.expect("the end comes");
+    assert_eq!(busy.rest().await, "");
 }

@@ -29,6 +29,16 @@ pub struct TlsConfig {
     pub client_ca: Option<ClientCa>,
 }
 
+impl TlsConfig {
+    /// Whether its files can be used; nothing is made.
+    pub fn check(&self) -> Result<(), TlsError> {
+        match self.source {
+            CertificateSource::Files { .. } => load(self, None).map(drop),
+            CertificateSource::SelfMade => self.client_ca.iter().try_for_each(|ca| certificates(&ca.file).map(drop)),
+        }
+    }
+}
+
 /// Where certificate and key come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateSource {

@@ -42,3 +42,6 @@ pub(super) fn read(root: &Table<'_>, base: &Path) -> GatewayConfig {
     }
     GatewayConfig { listen: table.parsed("listen"), edge }
 }
+
+#[cfg(test)]
+mod tests;
