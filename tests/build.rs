@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
-const SERVICES: [&str; 14] = [
-    "chat",
+const SERVICES: [&str; 13] = [
     "checkout",
     "hello_raw",
     "loyalty",
@@ -25,9 +24,7 @@ const SERVICES: [&str; 14] = [
 ];
 /// What the services of the examples are made of. A component that `cargo xtask guests` puts into `shop/broken` only makes
 /// this run again.
-const EXAMPLES: [&str; 13] = [
-    "chat/Cargo.toml",
-    "chat/src",
+const EXAMPLES: [&str; 11] = [
     "hello-raw/Cargo.toml",
     "hello-raw/src",
     "shop/broken",

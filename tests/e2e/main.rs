@@ -2,8 +2,6 @@
 
 mod bad_components;
 mod bounds;
-mod browser;
-mod chat;
 mod coverage;
 mod dev;
 mod gateway;

@@ -134,7 +134,8 @@ impl Bench {
     }
 }
 
-pub(crate) fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
+/// A subscription of `t.>` for a service of the same name.
+pub fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
     SubscriptionSpec {
         name: name.to_owned(),
         service: name.parse().expect("a name"),
@@ -148,7 +149,8 @@ pub(crate) fn spec(name: &str, start: StartAt) -> SubscriptionSpec {
     }
 }
 
-pub(crate) fn event(number: u128, data: &[u8]) -> Event {
+/// An event with everything in it.
+pub fn event(number: u128, data: &[u8]) -> Event {
     let mut draft = Draft::new("t.a".parse().expect("a topic"), Bytes::copy_from_slice(data));
     draft.key = Some(Key::stored(&format!("key-{}", number % 3)));
     draft.headers = vec![("name".into(), "välue".into()), ("name".into(), String::new().into())];
@@ -169,11 +171,13 @@ fn settle(offset: Offset, verdict: Verdict) -> Settle {
     Settle { offset, group: None, event: None, verdict }
 }
 
-fn ack(offset: Offset, effects: Effects) -> Settle {
+/// An acknowledgement with effects.
+pub fn ack(offset: Offset, effects: Effects) -> Settle {
     settle(offset, Verdict::Acked(Some(Box::new(effects))))
 }
 
-fn set(key: &str, value: &'static str) -> KvWrite {
+/// A write of one key.
+pub fn set(key: &str, value: &'static str) -> KvWrite {
     KvWrite::Set { key: key.into(), value: Bytes::from_static(value.as_bytes()) }
 }
 
@@ -181,7 +185,8 @@ fn read(key: &str, version: Option<u64>) -> KvRead {
     KvRead { key: key.into(), version, own: version.is_none() }
 }
 
-fn acked(offset: Offset) -> Settle {
+/// An acknowledgement.
+pub fn acked(offset: Offset) -> Settle {
     settle(offset, Verdict::Acked(None))
 }
 

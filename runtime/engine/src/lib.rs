@@ -1,12 +1,16 @@
 //! Where the queues live: the [`Engine`] contract and its implementations.
 //!
-//! Role: one trait, one module per engine. The embedded engine (`memory:` and `file:DIR`) is the first. Decisions about
-//! redelivery and order are not made here; see `busway-dispatch`.
+//! Role: one trait, one module per engine: the embedded one (`memory:` and `file:DIR`), and, behind the feature `nats`, the
+//! same sequencer over a journal in NATS JetStream. Decisions about redelivery and order are not made here; see
+//! `busway-dispatch`.
 
 mod api;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
+mod journal;
+#[cfg(feature = "nats")]
+mod nats;
 
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
@@ -14,3 +18,5 @@ pub use api::{
 };
 pub use busway_log::{Durability, Fs, RealFs};
 pub use embedded::{Embedded, Storage};
+#[cfg(feature = "nats")]
+pub use nats::{InvalidNatsUrl, Nats, NatsUrl};

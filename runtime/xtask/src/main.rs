@@ -3,6 +3,7 @@
 //! Role: drive cargo and the `busway` binary as a person would, from a fresh clone. No part of busway itself; knows only
 //! the command line and the files. Exit codes: 0 ok, 1 the thing asked failed, 2 wrong usage.
 
+mod brokers;
 mod demo;
 mod guests;
 mod mutants;
@@ -28,6 +29,7 @@ Commands:
   sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
   fuzz      Mutated inputs for everything that reads what others wrote: --seconds N (60), --seed N
   mutants   Faults built on purpose, each of which a proof has to catch; a word chooses those whose names contain it
+  brokers   up: installs and starts real brokers on free loopback ports, prints their URLs; down: stops them
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
   help      This text
@@ -61,6 +63,10 @@ fn main() -> ExitCode {
         Some("mutants") if rest.len() < 2 => {
             mutants::run(&rest.first().map(|word| word.to_string_lossy().into_owned()).unwrap_or_default())
         }
+        Some("brokers") => match brokers::run(&rest) {
+            Some(done) => done,
+            None => return wrong("`cargo xtask brokers` takes `up` or `down`"),
+        },
         Some("crash") => match proofs::Numbers::parse(&rest, &["--kills", "--seed"]) {
             Ok(numbers) => proofs::crash(&numbers),
             Err(usage) => return wrong(&usage),
@@ -97,9 +103,6 @@ fn wrong(usage: &str) -> ExitCode {
 fn test(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
     tools::npm("tests/documents")?;
-    tools::npm("tests/socketio")?;
-    tools::python("tests/socketio/requirements.txt")?;
-    tools::debian(&[("chromium", "chromium"), ("chromedriver", "chromium-driver")])?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
     process::run(process::cargo().arg("test").args(all).args(arguments))

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::files::none;
 
 /// Every crate of the runtime with what it may use of the others.
-const MAY_USE: [(&str, &[&str]); 13] = [
+const MAY_USE: [(&str, &[&str]); 14] = [
     ("busway-types", &[]),
     ("busway-log", &["busway-types"]),
     ("busway-dispatch", &["busway-types"]),
@@ -40,7 +40,8 @@ const MAY_USE: [(&str, &[&str]); 13] = [
     ),
     ("busway-fuzz", &["busway-types", "busway-contract", "busway-log", "busway-gateway", "busway-node"]),
     ("busway-sim", &["busway-types", "busway-log", "busway-dispatch", "busway-engine"]),
-    ("busway-xtask", &[]),
+    ("busway-brokers", &[]),
+    ("busway-xtask", &["busway-brokers"]),
     (
         "busway-tests",
         &[

@@ -323,7 +323,7 @@ impl Model {
         }
         for guest in self.guests.iter().filter(|guest| guest.publishes) {
             let service = &guest.spec.service;
-            let handled = self.outputs(guest).values().map(|generations| generations.len() as u64).sum();
+            let handled: u64 = self.outputs(guest).values().map(|generations| generations.len() as u64).sum();
             let counted = number(engine.kv_get(service, COUNTED).expect("readable").0.as_ref());
             assert_eq!(counted, handled, "{service} counted {counted} events and published for {handled}");
             if guest.rewrites {

@@ -160,7 +160,7 @@ pub(super) fn answers_settlements_of_what_was_forgotten(fixture: &dyn Fixture) {
     bench.engine.tick(NOW.after(Duration::from_hours(25))).expect("ticked");
     let effects =
         Effects { writes: vec![set("k", "v")], publishes: vec![Arc::new(event(7, b"x"))], ..Effects::default() };
-    assert_eq!(bench.settle(gone, 1, vec![ack(0, effects), parked(1, &sent[1])]), [], "it is answered as settled");
+    assert!(bench.settle(gone, 1, vec![ack(0, effects), parked(1, &sent[1])]).is_empty(), "it is answered as settled");
     bench.engine.advance(0, bench.epoch(), gone, 2);
     assert_eq!(bench.offsets(), [0, 1], "nothing is published");
     assert_eq!(bench.value(&"gone".parse().expect("a name"), "k"), None, "nothing is written");

@@ -8,18 +8,17 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_log::{LinkTo, SettleRecord};
+use busway_log::SettleRecord;
 use busway_types::{EventId, Logged, Offset};
 
-use super::{Embedded, render};
+use super::Embedded;
 use crate::{EngineError, Handled, Handling, Handlings, ReadRequest};
 
 impl Embedded {
     /// The first event from `from` on that one of `causes` caused.
     pub(super) fn find_caused(&self, causes: &[EventId], from: Offset) -> Result<Option<Logged>, EngineError> {
         if let Some(log) = &self.shared.log {
-            let links: Vec<LinkTo<'_>> = causes.iter().map(|id| LinkTo::Cause(*id)).collect();
-            let found = log.find_linked(&links, from).map_err(|error| EngineError::Refused(render(&error)))?;
+            let found = log.caused(causes, from)?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -49,8 +48,7 @@ impl Embedded {
             }
             let taken = Duration::from_nanos(clock.monotonic_ns().saturating_sub(began));
             if taken < within { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        let ended = ended.map_err(|error| EngineError::Refused(render(&error)))?;
+        })?;
         Ok(Some(Handlings { steps, complete: ended.is_continue() }))
     }
 }

@@ -1,7 +1,8 @@
 //! The embedded engine: one partition, one owner, everything atomic, in memory or on disk.
 //!
 //! Role: [`Engine`] without a server. `memory:` keeps events only as long as somebody needs them; `file:DIR` writes every
-//! transaction to the segment log of `busway-log` and answers publishers once it is as safe as the durability says.
+//! transaction to the segment log of `busway-log` and answers publishers once it is as safe as the durability says. Over
+//! a [`Journal`] of another kind the same sequencer is the engine of a broker.
 //!
 //! ```text
 //!   publish / settle --lock--> number, apply to State, tail --> sink (dispatcher)
@@ -16,6 +17,7 @@ mod dedup;
 mod journey;
 mod kept;
 mod kv;
+mod local;
 mod moves;
 mod recent;
 mod retention;
@@ -26,12 +28,12 @@ mod tests;
 mod upkeep;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use busway_log::{Durability, Fs, Log, LogError, LogOptions, Space, State, SubChange, Txn};
+use busway_log::{Durability, Fs, LogError, Space, State, SubChange, Txn};
 use busway_types::{
     Clock, Effects, Event, EventId, KvVersion, Limits, Logged, Offset, Receipt, Replay, ServiceName, Settlement, SubId,
     SubscriptionSpec, SubscriptionState, Timestamp, mutant,
@@ -40,6 +42,8 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use self::core::{Core, Sequenced};
+use self::local::Local;
+use crate::journal::Journal;
 use crate::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handlings, KnownSubscription, KvEntries, KvSelect,
     Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
@@ -69,7 +73,7 @@ pub struct Embedded {
 
 struct Shared {
     core: Mutex<Core>,
-    log: Option<Log>,
+    log: Option<Box<dyn Journal>>,
     sink: OnceLock<Arc<dyn Sink>>,
     clock: Arc<dyn Clock>,
     limits: Limits,
@@ -85,8 +89,6 @@ struct Shared {
     /// Bytes of the view on disk, as of the last look.
     view_bytes: AtomicU64,
     description: String,
-    /// Whether safe means synced to disk, not only written.
-    synced: bool,
 }
 
 impl Embedded {
@@ -100,19 +102,19 @@ impl Embedded {
         let (state, log, description) = match storage {
             Storage::Memory => (State::default(), None, "memory: (events are lost when the process ends)".to_owned()),
             Storage::Disk { dir, durability } => {
-                let (log, recovered) = open_log(dir, *durability, fs)?;
-                (recovered.state, Some(log), format!("file:{}", dir.display()))
+                let (log, state) = Local::open(dir, *durability, fs)?;
+                (state, Some(Box::new(log) as Box<dyn Journal>), format!("file:{}", dir.display()))
             }
         };
-        let synced = matches!(storage, Storage::Disk { durability: Durability::Sync, .. });
-        Ok(Self::with(state, log, description, synced, clock, limits))
+        Ok(Self::over(log, state, 1, description, clock, limits))
     }
 
-    fn with(
+    /// The sequencer over a journal whose last transaction led to `state`, owned under `epoch`; in memory without one.
+    pub(crate) fn over(
+        log: Option<Box<dyn Journal>>,
         state: State,
-        log: Option<Log>,
+        epoch: Epoch,
         description: String,
-        synced: bool,
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Self {
@@ -126,27 +128,15 @@ impl Embedded {
                 limits,
                 closed: AtomicBool::new(false),
                 failure: OnceLock::new(),
-                epoch: 1,
+                epoch,
                 tidied_at: AtomicU64::new(0),
                 warned: AtomicBool::new(false),
                 kept_bytes: AtomicUsize::new(0),
                 view_bytes: AtomicU64::new(0),
                 description,
-                synced,
             }),
         }
     }
-}
-
-fn open_log(dir: &Path, durability: Durability, fs: Arc<dyn Fs>) -> Result<(Log, busway_log::Recovered), EngineError> {
-    let options = LogOptions { durability, views: fs.views(), ..LogOptions::default() };
-    let (log, recovered) = Log::open(fs, dir, options).map_err(|e| EngineError::Refused(render(&e)))?;
-    let busway_log::RecoveryReport { segments, transactions, truncated, took, .. } = &recovered.report;
-    tracing::info!(folder = %dir.display(), segments, transactions, ?took, "opened the log");
-    if let Some(cut) = truncated {
-        tracing::warn!(file = %cut.file.display(), at = cut.at, bytes = cut.bytes, "cut off writes that a crash interrupted");
-    }
-    Ok((log, recovered))
 }
 
 /// An error with its causes on one line.
@@ -215,7 +205,6 @@ impl Shared {
         log.submit(
             txns,
             Box::new(move |result| {
-                let result = result.map_err(|error| failed(&error));
                 if let Err(error) = &result {
                     shared.fail(error);
                 }
@@ -329,7 +318,7 @@ impl Engine for Embedded {
         } else {
             Room::Enough
         };
-        let of_disk = match self.shared.log.as_ref().map_or(Space::Enough, Log::space) {
+        let of_disk = match self.shared.log.as_ref().map_or(Space::Enough, |log| log.space()) {
             Space::Enough => Room::Enough,
             Space::Low => Room::NoPublishers,
             Space::Last => Room::NoTransactions,
@@ -444,10 +433,7 @@ impl Engine for Embedded {
             }
         }
         let Some(log) = &self.shared.log else { return Ok(ReadResult::default()) };
-        let (events, next) = log
-            .read(request.from, &request.patterns, request.max_events, request.max_bytes)
-            .map_err(|error| EngineError::Refused(render(&error)))?;
-        Ok(ReadResult { events, next })
+        log.read(request)
     }
 
     fn fetch(&self, partition: Partition, offsets: &[Offset]) -> Result<Vec<Logged>, EngineError> {
@@ -467,10 +453,10 @@ impl Engine for Embedded {
         if let (Some(log), false) = (&self.shared.log, missing.is_empty()) {
             // An event may leave the tail before the log has written it: nothing may be taken for gone that is not.
             if missing.iter().any(|offset| *offset >= log.written_offset()) {
-                log.flush().map_err(|error| self.shared.cause(failed(&error)))?;
+                log.flush().map_err(|error| self.shared.cause(error))?;
             }
             let refused = |error: LogError| EngineError::Refused(render(&error));
-            let logged = log.fetch(&missing).map_err(refused)?;
+            let logged = log.fetch(&missing)?;
             if let Some(view) = log.view() {
                 // What was parked or given up is kept when the log has let go of it.
                 for offset in missing.into_iter().filter(|offset| logged.iter().all(|found| found.offset != *offset)) {
@@ -487,8 +473,7 @@ impl Engine for Embedded {
     fn tick(&self, now: Timestamp) -> Result<Option<Timestamp>, EngineError> {
         self.shared.check(0, self.shared.epoch)?;
         // What is synced by the clock fails while nobody publishes or settles, and so while nobody is told.
-        if let Some(error) = self.shared.log.as_ref().and_then(Log::failure) {
-            let error = failed(&error);
+        if let Some(error) = self.shared.log.as_ref().and_then(|log| log.failure()) {
             self.shared.fail(&error);
             return Err(self.shared.cause(error));
         }
@@ -557,8 +542,7 @@ impl Engine for Embedded {
 
     fn safe_head(&self) -> Offset {
         match &self.shared.log {
-            Some(log) if self.shared.synced => log.synced_offset(),
-            Some(log) => log.written_offset(),
+            Some(log) => log.safe_offset(),
             None => self.shared.lock().state.next_offset,
         }
     }
@@ -587,7 +571,7 @@ impl Engine for Embedded {
         match &self.shared.log {
             Some(log) => {
                 let refused = |error: LogError| EngineError::Refused(render(&error));
-                match (log.find(id).map_err(refused)?, log.view()) {
+                match (log.find(id)?, log.view()) {
                     (None, Some(view)) => view.find_held(id).map_err(refused),
                     (found, _) => Ok(found),
                 }
@@ -637,7 +621,7 @@ impl Engine for Embedded {
             return self.shared.failure.get().cloned().map_or(Ok(()), Err);
         }
         match &self.shared.log {
-            Some(log) => log.close().map_err(|error| failed(&error)),
+            Some(log) => log.close(),
             None => Ok(()),
         }
     }

@@ -8,15 +8,15 @@ use std::sync::Arc;
 use busway_log::SubChange;
 use busway_types::{Offset, Replay, StartAt, SubId, SubscriptionSpec, Timestamp};
 
+use super::Embedded;
 use super::core::Core;
-use super::{Embedded, render};
 use crate::{EngineError, ReadRequest, Replayed};
 
 impl Embedded {
     /// The first kept event that was published at or after `time`; the end when there is none.
     pub(super) fn find_time(&self, time: Timestamp) -> Result<Offset, EngineError> {
         if let Some(log) = &self.shared.log {
-            return log.offset_at(time).map_err(|error| EngineError::Refused(render(&error)));
+            return log.offset_at(time);
         }
         let core = self.shared.lock();
         let request = ReadRequest { from: 0, patterns: Arc::from([]), max_events: usize::MAX, max_bytes: usize::MAX };

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use busway_log::{Durability, Fs, Log, LogOptions, Stage};
+use busway_log::{Fs, Log, LogOptions, Stage};
 use busway_types::{Clock, Limits};
 
+use super::local::Local;
 use super::{Embedded, render};
 use crate::EngineError;
 
@@ -18,10 +19,11 @@ impl Embedded {
         clock: Arc<dyn Clock>,
         limits: Limits,
     ) -> Result<Self, EngineError> {
-        let synced = options.durability == Durability::Sync;
+        let durability = options.durability;
         let opened = Log::open_stepped(fs, dir, options).map_err(|e| EngineError::Refused(render(&e)))?;
         let (log, recovered) = opened;
-        Ok(Self::with(recovered.state, Some(log), "file:stepped".to_owned(), synced, clock, limits))
+        let local = Box::new(Local::new(log, durability));
+        Ok(Self::over(Some(local), recovered.state, 1, "file:stepped".to_owned(), clock, limits))
     }
 
     /// Does one step of the work of one of the log's threads; false when there was nothing to do.

@@ -11,7 +11,7 @@ use busway_log::{SegmentInfo, SubChange, SubState, View};
 use busway_types::{SubId, Timestamp};
 
 use super::core::{Compaction, Core, Wanted};
-use super::{Shared, failed, retention};
+use super::{Shared, retention};
 use crate::EngineError;
 
 /// How long the position of a subscription without a service is kept.
@@ -46,9 +46,9 @@ impl Shared {
         let to = retention::release_to(&segments, core.state.needed_from(), &self.limits, now);
         let used = log.bytes() + self.view_bytes.load(Ordering::Relaxed);
         if to > log.oldest() && used >= self.limits.disk_bytes / 10 * retention::PUBLISHERS_TENTHS {
-            log.make_room_before(to).map_err(|e| failed(&e))?;
+            log.release_before(to, true)?;
         } else if to > log.oldest() {
-            log.release_before(to).map_err(|e| failed(&e))?;
+            log.release_before(to, false)?;
         }
         Ok(())
     }

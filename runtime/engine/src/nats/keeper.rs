@@ -1,0 +1,221 @@
+//! Keeping a bus: one task for as long as the engine is open.
+//!
+//! Role: takes the lease when it is free, begins, renews, and stops when the lease or the journal went to another node; then
+//! waits for its turn again. Says each change once.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use busway_types::{Batch, Clock, Limits, Offset, Timestamp};
+use tokio::sync::Notify;
+
+use super::owner::{Lease, Owned, RENEW_EVERY, begin};
+use super::remote::{Streams, Trouble, pause};
+use super::url::NatsUrl;
+use crate::{Engine as _, EngineError, Epoch, Partition, Settled, Sink};
+
+/// How often a node that waits looks whether the bus is free.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What the engine and its task share.
+pub(super) struct Inner {
+    pub(super) url: NatsUrl,
+    pub(super) node: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    pub(super) streams: Streams,
+    pub(super) sink: OnceLock<Arc<dyn Sink>>,
+    /// While this node owns the bus.
+    pub(super) owned: RwLock<Option<Arc<Owned>>>,
+    /// Who owns it otherwise, as far as it is known.
+    pub(super) owner: Mutex<String>,
+    pub(super) closing: AtomicBool,
+    /// Something changed that the task has to look at.
+    pub(super) changed: Notify,
+}
+
+impl Inner {
+    pub(super) fn owned(&self) -> Option<Arc<Owned>> {
+        self.owned.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_owned(&self, owned: Option<Arc<Owned>>) {
+        *self.owned.write().unwrap_or_else(PoisonError::into_inner) = owned;
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Notes who owns the bus; says so when that is news.
+    fn note_owner(&self, owner: &str) {
+        let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != owner {
+            tracing::info!(bus = %self.url, owner, "another node owns the bus; this one takes over when that ends");
+            owner.clone_into(&mut known);
+        }
+    }
+}
+
+/// Passes on what the sequencer reports; what a newer owner refuses ends the ownership and not the node.
+struct Relay {
+    inner: Arc<Inner>,
+    sink: Arc<dyn Sink>,
+}
+
+impl Sink for Relay {
+    fn assigned(&self, partition: Partition, epoch: Epoch, head: Offset) {
+        self.sink.assigned(partition, epoch, head);
+    }
+    fn appended(&self, partition: Partition, batch: Batch) {
+        self.sink.appended(partition, batch);
+    }
+    fn delayed(&self, partition: Partition, due: Timestamp) {
+        self.sink.delayed(partition, due);
+    }
+    fn settled(&self, partition: Partition, settled: Settled) {
+        self.sink.settled(partition, settled);
+    }
+    fn revoked(&self, partition: Partition) {
+        self.sink.revoked(partition);
+    }
+    fn failed(&self, error: EngineError) {
+        if matches!(error, EngineError::Stale { .. }) {
+            self.inner.changed.notify_one();
+        } else {
+            self.sink.failed(error);
+        }
+    }
+}
+
+/// How the first try ended, told once to whoever starts the engine.
+struct First(Option<SyncSender<Result<(), EngineError>>>);
+
+impl First {
+    /// Tells it; gives the outcome back when it was told before.
+    fn tell(&mut self, outcome: Result<(), EngineError>) -> Option<Result<(), EngineError>> {
+        match self.0.take() {
+            Some(tell) => {
+                // Whoever started the engine waits for this.
+                let _ = tell.send(outcome);
+                None
+            }
+            None => Some(outcome),
+        }
+    }
+}
+
+/// Runs until the engine is closed or cannot go on; tells `first` when it owns the bus or knows that somebody else does.
+pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineError>>, ended: SyncSender<()>) {
+    let mut first = First(Some(first));
+    let mut tries = 0;
+    while !inner.is_closing() {
+        match Lease::take(&inner.streams.state, &inner.node).await {
+            Ok(Ok(lease)) => {
+                tries = 0;
+                if !own(&inner, lease, &mut first).await {
+                    break;
+                }
+            }
+            Ok(Err(owner)) => {
+                tries = 0;
+                inner.note_owner(&owner);
+                let _ = first.tell(Ok(()));
+                rest(&inner, LOOK_EVERY).await;
+            }
+            Err(trouble) => {
+                if let Trouble::Later(why) = trouble
+                    && first
+                        .tell(Err(EngineError::Overloaded(format!("{} does not answer: {why}", inner.url))))
+                        .is_none()
+                {
+                    break;
+                }
+                rest(&inner, pause(tries)).await;
+                tries += 1;
+            }
+        }
+    }
+    // Nobody waits any more when the engine was dropped.
+    let _ = ended.send(());
+}
+
+/// Waits a while, or until something changed.
+async fn rest(inner: &Inner, time: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(time) => {}
+        () = inner.changed.notified() => {}
+    }
+}
+
+/// Owns the bus for as long as it is this node's; false when the node cannot go on.
+async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
+    let begun = begin(&inner.streams, &inner.url, &inner.node, Arc::clone(&inner.clock), inner.limits.clone()).await;
+    let owned = match begun {
+        Ok(owned) => Arc::new(owned),
+        Err(error) => {
+            // It ends by itself if it cannot be given back.
+            let _ = lease.give_back().await;
+            let again = error.is_retryable();
+            if let Some(Err(error)) = first.tell(Err(error)) {
+                if again {
+                    rest(inner, LOOK_EVERY).await;
+                    return true;
+                }
+                if let Some(sink) = inner.sink.get() {
+                    sink.failed(error);
+                }
+            }
+            return false;
+        }
+    };
+    let Some(sink) = inner.sink.get().cloned() else { return false };
+    inner.set_owned(Some(Arc::clone(&owned)));
+    inner.note_owner_is_us();
+    let relay = Relay { inner: Arc::clone(inner), sink: Arc::clone(&sink) };
+    if let Err(error) = owned.engine.start(Arc::new(relay)) {
+        let _ = first.tell(Err(error));
+        return false;
+    }
+    let _ = first.tell(Ok(()));
+    hold(inner, &owned, &mut lease).await;
+    if inner.is_closing() {
+        let _ = lease.give_back().await;
+        return false;
+    }
+    inner.set_owned(None);
+    tracing::warn!(bus = %inner.url, "another node took the bus over; what is in flight here is void");
+    sink.revoked(0);
+    true
+}
+
+/// Returns when the bus is not this node's any more, or when the engine is closed.
+async fn hold(inner: &Inner, owned: &Owned, lease: &mut Lease) {
+    let mut renewal = tokio::time::interval(RENEW_EVERY);
+    renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = renewal.tick() => match lease.renew().await {
+                Err(Trouble::Conflict) => return owned.shared.abandon(owned.epoch),
+                // Whether another node is the owner meanwhile is decided by the journal.
+                Ok(()) | Err(Trouble::Later(_) | Trouble::Gone) => {}
+            },
+            () = inner.changed.notified() => {}
+            () = owned.shared.failed.notified() => {}
+        }
+        let stale = matches!(owned.shared.failure(), Some(EngineError::Stale { .. }));
+        if inner.is_closing() || stale {
+            return;
+        }
+    }
+}
+
+impl Inner {
+    fn note_owner_is_us(&self) {
+        let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone_from(&self.node);
+        tracing::info!(bus = %self.url, "this node owns the bus");
+    }
+}

@@ -1,0 +1,150 @@
+//! Where a bus on NATS is: `nats://[USER:PASSWORD@ | TOKEN@]HOST[:PORT][/NAME][?replicas=N&credentials=FILE&ca=FILE]`.
+//!
+//! Role: reads the address and never shows what is secret in it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+/// The name of a bus when its address has none.
+const DEFAULT_NAME: &str = "busway";
+/// A name is part of names of streams and of subjects.
+const LONGEST_NAME: usize = 64;
+
+/// How to prove who one is.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    /// Not at all.
+    Nobody,
+    /// With a name and a password.
+    Password(String, String),
+    /// With a token.
+    Token(String),
+    /// With a credentials file.
+    Credentials(PathBuf),
+}
+
+/// The address of a bus on NATS. Printing it shows no password and no token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NatsUrl {
+    pub(super) server: String,
+    pub(super) login: Login,
+    /// The bus's name: several may be on one server.
+    pub(super) name: String,
+    /// How many servers of a cluster keep it.
+    pub(super) replicas: usize,
+    /// A file with certificates to trust.
+    pub(super) ca: Option<PathBuf>,
+}
+
+/// Why an address cannot be used. Never contains the address itself, which may have a password in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; write nats://HOST:PORT/NAME, with tls:// for TLS, and ?replicas=N for a cluster")]
+pub struct InvalidNatsUrl(String);
+
+impl FromStr for NatsUrl {
+    type Err = InvalidNatsUrl;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = |why: &str| InvalidNatsUrl(why.to_owned());
+        let url = Url::parse(text).map_err(|error| wrong(&format!("the address of NATS is malformed ({error})")))?;
+        if !matches!(url.scheme(), "nats" | "tls") {
+            return Err(wrong("the address of NATS begins with nats:// or tls://"));
+        }
+        let host =
+            url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| wrong("the host of NATS is missing"))?;
+        let server = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(4222));
+        let name = url.path().trim_matches('/');
+        let name = if name.is_empty() { DEFAULT_NAME } else { name };
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        if name.len() > LONGEST_NAME || !name.chars().all(fits) {
+            return Err(wrong("the name of a bus on NATS has letters, digits, `-` and `_`, at most 64"));
+        }
+        let login = match (decoded(url.username())?, url.password().map(decoded).transpose()?) {
+            (user, Some(password)) => Login::Password(user, password),
+            (user, None) if user.is_empty() => Login::Nobody,
+            (token, None) => Login::Token(token),
+        };
+        let mut found = Self { server, login, name: name.to_owned(), replicas: 1, ca: None };
+        for (key, value) in url.query_pairs() {
+            match &*key {
+                "replicas" => {
+                    let replicas = value.parse().ok().filter(|count| (1..=5).contains(count));
+                    found.replicas = replicas.ok_or_else(|| wrong("replicas is a number from 1 to 5"))?;
+                }
+                "credentials" => found.login = Login::Credentials(PathBuf::from(&*value)),
+                "ca" => found.ca = Some(PathBuf::from(&*value)),
+                other => return Err(wrong(&format!("`{other}` is no option of NATS (replicas, credentials, ca)"))),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A part of an address with its percent signs resolved.
+fn decoded(text: &str) -> Result<String, InvalidNatsUrl> {
+    let bad = || InvalidNatsUrl("user or password of NATS have a malformed percent sign".to_owned());
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad);
+        out.push((digit()? * 16 + digit()?) as u8);
+    }
+    String::from_utf8(out).map_err(|_| bad())
+}
+
+impl fmt::Display for NatsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, host) = self.server.split_once("://").unwrap_or(("nats", &self.server));
+        let login = match &self.login {
+            Login::Nobody | Login::Credentials(_) => "",
+            Login::Password(..) | Login::Token(_) => "***@",
+        };
+        write!(f, "{scheme}://{login}{host}/{}", self.name)
+    }
+}
+
+impl fmt::Debug for NatsUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> NatsUrl {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_says_where_and_who_and_never_shows_what_is_secret() {
+        let plain = parse("nats://localhost");
+        assert_eq!((&*plain.server, &*plain.name, plain.replicas), ("nats://localhost:4222", "busway", 1));
+        let secret = parse("tls://me:p%40ss@broker.example:9/shop-1?replicas=3&ca=/tmp/ca.pem");
+        assert!(secret.login == Login::Password("me".to_owned(), "p@ss".to_owned()) && secret.replicas == 3);
+        for shown in [secret.to_string(), format!("{secret:?}"), parse("nats://t0ken@h:4222/x").to_string()] {
+            assert!(!shown.contains("p@ss") && !shown.contains("p%40ss") && !shown.contains("t0ken"), "{shown}");
+        }
+        assert_eq!(secret.to_string(), "tls://***@broker.example:9/shop-1");
+        assert!(parse("nats://h?credentials=/x.creds").login == Login::Credentials("/x.creds".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_told_without_it() {
+        let long = format!("nats://h/{}", "x".repeat(65));
+        for bad in
+            ["nats://", "http://h", "nats://u:secret@h/a.b", "nats://u:secret@h?x=1", "nats://u:se%zzcret@h", &long]
+        {
+            let error = bad.parse::<NatsUrl>().expect_err("it is wrong").to_string();
+            assert!(!error.contains("secret") && error.contains("nats://HOST"), "{error}");
+        }
+    }
+}
