@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
-const SERVICES: [&str; 13] = [
+const SERVICES: [&str; 14] = [
+    "chat",
     "checkout",
     "hello_raw",
     "loyalty",
@@ -24,7 +25,9 @@ const SERVICES: [&str; 13] = [
 ];
 /// What the services of the examples are made of. A component that `cargo xtask guests` puts into `shop/broken` only makes
 /// this run again.
-const EXAMPLES: [&str; 11] = [
+const EXAMPLES: [&str; 13] = [
+    "chat/Cargo.toml",
+    "chat/src",
     "hello-raw/Cargo.toml",
     "hello-raw/src",
     "shop/broken",

@@ -40,14 +40,19 @@ async function openapi(name, document) {
     }
   };
   for (const schema of Object.keys(document.components.schemas)) check(["components", "schemas", schema]);
-  for (const [path, { post }] of Object.entries(document.paths)) {
-    const at = ["paths", path, "post"];
-    const json = ["content", "application/json"];
-    check([...at, "requestBody", ...json, "schema"], post.requestBody.content["application/json"].example);
-    for (const [status, { content }] of Object.entries(post.responses)) {
-      for (const [type, { example }] of Object.entries(content)) {
-        check([...at, "responses", status, "content", type, "schema"], example);
+  for (const [path, operations] of Object.entries(document.paths)) {
+    for (const [method, operation] of Object.entries(operations)) {
+      const at = ["paths", path, method];
+      const contents = [[[...at, "requestBody"], operation.requestBody?.content]];
+      for (const [status, { content }] of Object.entries(operation.responses)) {
+        contents.push([[...at, "responses", status], content]);
       }
+      for (const [place, content] of contents) {
+        for (const [type, { example }] of Object.entries(content ?? {})) {
+          check([...place, "content", type, "schema"], example);
+        }
+      }
+      (operation.parameters ?? []).forEach((_, place) => check([...at, "parameters", String(place), "schema"]));
     }
   }
 }

@@ -2,6 +2,8 @@
 
 mod bad_components;
 mod bounds;
+mod browser;
+mod chat;
 mod coverage;
 mod dev;
 mod gateway;

@@ -103,6 +103,9 @@ fn wrong(usage: &str) -> ExitCode {
 fn test(arguments: &[OsString]) -> Result<()> {
     guests::build()?;
     tools::npm("tests/documents")?;
+    tools::npm("tests/socketio")?;
+    tools::python("tests/socketio/requirements.txt")?;
+    tools::debian(&[("chromium", "chromium"), ("chromedriver", "chromium-driver")])?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
     process::run(process::cargo().arg("test").args(all).args(arguments))

@@ -37,7 +37,6 @@ pub(crate) fn environment(requirements: &str) -> PathBuf {
 }
 
 /// Installs the Python packages of a requirements file into an environment of their own, unless that was done.
-#[expect(dead_code, reason = "for the clients of the gateway and the brokers, which come next")]
 pub(crate) fn python(requirements: &str) -> Result<()> {
     let (file, environment) = (root().join(requirements), environment(requirements));
     let wanted = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -59,7 +58,6 @@ pub(crate) fn python(requirements: &str) -> Result<()> {
 }
 
 /// Installs Debian's packages whose program is missing, where that is possible: as root, with apt.
-#[expect(dead_code, reason = "for the clients of the gateway and the brokers, which come next")]
 pub(crate) fn debian(wanted: &[(&str, &str)]) -> Result<()> {
     let places = ["/usr/bin", "/usr/sbin", "/usr/local/bin"];
     let missing = |program: &str| !places.iter().any(|folder| Path::new(folder).join(program).exists());

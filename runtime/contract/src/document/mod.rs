@@ -9,7 +9,7 @@ mod example;
 mod json_schema;
 mod markdown;
 mod names;
-mod openapi;
+pub mod openapi;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -38,7 +38,7 @@ pub enum Format {
     JsonSchema,
     /// `AsyncAPI` 3.0: a channel for each topic.
     AsyncApi,
-    /// `OpenAPI` 3.1: a path for each topic, as the gateway serves it.
+    /// `OpenAPI` 3.1: a path for each event, as a gateway takes it.
     OpenApi,
 }
 

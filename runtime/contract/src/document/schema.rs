@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 
 use super::names::Names;
-use crate::model::Function;
+use crate::model::{Function, Param};
 use crate::types::{Docs, Enum, Flags, Label, Record, Type, Variant};
 
 /// The version of JSON Schema to write.
@@ -37,10 +37,17 @@ impl Schemas {
 
     /// The data of an event or request: an object with a member for each parameter.
     pub(super) fn data(&mut self, title: &str, function: &Function) -> Value {
-        let members = function.params.iter().map(|param| (&*param.name, &param.ty, &None));
-        let mut schema = self.object(members);
+        let mut schema = self.params(title, &function.params);
+        if let (Value::Object(schema), docs) = (&mut schema, &function.docs) {
+            describe(schema, docs);
+        }
+        schema
+    }
+
+    /// An object with a member for each of some parameters.
+    pub(super) fn params<'p>(&mut self, title: &str, params: impl IntoIterator<Item = &'p Param>) -> Value {
+        let mut schema = self.object(params.into_iter().map(|param| (&*param.name, &param.ty, &None)));
         insert(&mut schema, "title", title.into());
-        describe(&mut schema, &function.docs);
         Value::Object(schema)
     }
 

@@ -289,14 +289,13 @@ fn asyncapi_has_topics_keys_directions_and_replies() {
 }
 
 #[test]
-fn openapi_has_a_path_for_each_event_and_request() {
+fn openapi_has_a_path_for_each_event_and_the_schemas_of_requests() {
     let document = json_of(&shop(), Format::OpenApi);
     let paths: Vec<_> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = [
         "events/shop.orders.v1.order-events.placed",
         "events/shop.orders.v1.order-events.cancelled",
         "events/shop.orders.v1.order-events.nothing",
-        "requests/shop.orders.v1.order-events.quote",
     ]
     .map(|path| format!("/{path}"));
     expected.sort();
@@ -307,7 +306,9 @@ fn openapi_has_a_path_for_each_event_and_request() {
         document["paths"][path]["post"]["responses"].as_object().unwrap().keys().cloned().collect()
     };
     assert!(responses(&expected[2]).contains(&"202".to_owned()));
-    assert!(responses("/requests/shop.orders.v1.order-events.quote").contains(&"504".to_owned()));
+    let schemas = &document["components"]["schemas"];
+    assert_eq!(schemas["shop.orders.v1.order-events.quote"]["required"], json!(["lines"]));
+    assert_eq!(schemas["shop.orders.v1.order-events.quote.answer"]["oneOf"][1]["required"], json!(["err"]));
     assert_eq!(document["info"]["version"], "1.2.0");
 }
 

@@ -99,8 +99,13 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
     let mut given = headers.get_all(TRACEPARENT).iter();
     let (Some(one), None) = (given.next(), given.next()) else { return None };
     let text = one.to_str().ok()?;
+    is_traceparent(text).then(|| text.into())
+}
+
+/// Whether a text is a trace context.
+pub(crate) fn is_traceparent(text: &str) -> bool {
     let parts: Vec<&str> = text.split('-').collect();
-    let [version, trace, parent, flags, ..] = parts[..] else { return None };
+    let [version, trace, parent, flags, ..] = parts[..] else { return false };
     let is_hex = |part: &str, len: usize| {
         part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
@@ -108,7 +113,7 @@ pub(crate) fn traceparent(headers: &HeaderMap) -> Option<Box<str>> {
     let well_formed = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
     // A later version may have more parts; what this one needs comes first.
     let known = version != "ff" && (parts.len() == 4 || version != "00") && text.len() <= 128;
-    (well_formed && known && is_set(trace) && is_set(parent)).then(|| text.into())
+    well_formed && known && is_set(trace) && is_set(parent)
 }
 
 #[cfg(test)]

@@ -11,30 +11,36 @@
 //!
 //! `router.rs` says what a request passes in which order, and how a further part plugs in.
 
+mod ask;
 pub mod auth;
 mod backend;
 mod body;
 mod config;
 mod context;
 mod cors;
+mod events;
 mod figures;
 mod file;
 mod health;
 mod limits;
 mod listen;
 mod live;
+mod openapi;
 mod path;
 mod problem;
 mod router;
 mod routes;
 mod serve;
 mod tls;
+mod units;
 
+pub use ask::{FunctionName, InvalidFunctionName, RequestTarget, problems as route_problems};
 pub use backend::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeRequest};
 pub use body::{BodyError, Buffered, body_problem};
 pub use config::{EdgeConfig, EdgeConfigError};
 pub use context::{Peer, PeerCertificate, REQUEST_ID, RequestContext, TRACEPARENT};
 pub use cors::{CorsConfig, Origins};
+pub use events::cloud::cloudevent;
 pub use figures::EdgeFigures;
 pub use file::ServedFile;
 pub use limits::EdgeLimits;

@@ -3,7 +3,7 @@
 //! ```text
 //!   Gateway::handle   form, path, load, id, trace          (serve.rs)
 //!     cors            pages of other origins               (cors.rs)
-//!     health          open to everybody                    (health.rs)
+//!     health, /docs   open to everybody                    (health.rs, openapi)
 //!     admit           the route, who asks, how often       (here, auth)
 //!       route         the target of the manifest's route   (here: `to_target`)
 //!       own paths     /events/.., /openapi.json, ..        (here: `own`)
@@ -29,20 +29,20 @@ use http_body_util::BodyExt as _;
 use super::auth::Caller;
 use super::backend::EdgeError;
 use super::config::{EdgeConfig, EdgeConfigError};
-use super::health;
-use super::live;
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
 use super::serve::Edge;
+use super::{ask, events, health, live, openapi};
 
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
 fn built_in() -> impl Iterator<Item = &'static str> {
-    health::PATHS.into_iter().chain([live::PATH])
+    // Live push is at `/events` too, with GET.
+    health::PATHS.into_iter().chain(events::PATHS).chain(openapi::PATHS)
 }
 
 /// What the gateway serves by itself, behind authentication.
 fn own(edge: &Arc<Edge>) -> Router {
-    Router::new().merge(live::router(edge))
+    events::router(edge).merge(openapi::router(edge)).merge(live::router(edge))
 }
 
 /// One configuration's way through the gateway.
@@ -64,7 +64,8 @@ pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig) -> Result<Router, E
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_there)
         .layer(middleware::from_fn_with_state(front, admit));
-    let all = health::router(edge).method_not_allowed_fallback(wrong_method).merge(own);
+    let open = health::router(edge).merge(openapi::open_router());
+    let all = open.method_not_allowed_fallback(wrong_method).merge(own);
     Ok(match &config.cors {
         // Outermost: a browser asks before it sends credentials.
         Some(cors) => all.layer(cors.layer()),
@@ -97,6 +98,7 @@ async fn to_target(edge: &Arc<Edge>, matched: Matched, mut request: Request) -> 
     let route = Arc::clone(&matched.route);
     request.extensions_mut().insert(matched);
     match &route.target {
+        Target::Request(target) => ask::serve(edge, target, request).await,
         Target::Service(service) => {
             let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
             match edge.backend.http(service, request).await {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use busway_types::{Pattern, ServiceName};
 use http::Method;
 
+use super::ask::RequestTarget;
 use super::config::EdgeConfigError;
 use super::file::ServedFile;
 use super::live::SocketIoConfig;
@@ -38,6 +39,8 @@ pub struct RouteConfig {
 /// Where a route leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
+    /// `request = "shop:orders/quotes.quote"`: a function of a contract, asked over the bus.
+    Request(RequestTarget),
     /// `service = "hello"`: a service that exports `wasi:http/incoming-handler`.
     Service(ServiceName),
     /// `events = ["shop.>"]`: Server-Sent Events, or a WebSocket, of these topics.

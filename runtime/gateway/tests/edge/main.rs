@@ -1,13 +1,16 @@
 //! The gateway over real sockets, with a fake behind it and clients that see the very bytes. One module for each part.
 
+mod ask;
 mod client;
 mod cors;
+mod events;
 mod fake;
 mod form;
 mod health;
 mod http2;
 mod limits;
 mod live;
+mod openapi;
 mod served;
 mod tls;
 mod websocket;

@@ -66,8 +66,10 @@ impl EdgeNode {
         self.inner.requests.ask(request).await.map_err(|error| match error {
             RequestError::NoHandler(_) => EdgeError::NotFound(error.to_string()),
             RequestError::Overloaded(detail) => EdgeError::Overloaded(detail),
+            // Others are waiting in a circle; once they gave up it may be answered.
+            RequestError::Deadlock(_) => EdgeError::Overloaded(error.to_string()),
             RequestError::TimedOut(detail) => EdgeError::TimedOut(detail),
-            RequestError::Deadlock(_) | RequestError::Failed(_) => EdgeError::BadAnswer(error.to_string()),
+            RequestError::Failed(_) => EdgeError::BadAnswer(error.to_string()),
         })
     }
 }

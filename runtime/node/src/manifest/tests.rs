@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use busway_gateway::edge::Target;
 use busway_types::{Ordering, Pattern, ServiceName, StartAt};
 
 use super::*;
@@ -354,4 +355,24 @@ fn keys_of_contracts_are_read_with_their_mistakes() {
     ] {
         assert!(refused(text).contains(message), "{}", refused(text));
     }
+}
+
+#[test]
+fn routes_to_functions_say_their_body_and_the_statuses_of_their_errors() {
+    let route =
+        |more: &str| format!("[gateway]\n[[gateway.routes]]\npath = \"/quotes/{{sku}}\"\nmethod = \"PUT\"\n{more}");
+    let text =
+        route("request = \"shop:orders/quotes.quote\"\nbody = \"price\"\nerrors = { not-found = 404, \"*\" = 409 }");
+    let routes = parse(&text).expect("good").gateway.edge.routes;
+    let Target::Request(target) = &routes[0].target else { panic!("{routes:?}") };
+    assert_eq!(
+        (target.function.to_string().as_str(), target.body.as_deref()),
+        ("shop:orders/quotes.quote", Some("price"))
+    );
+    let errors: Vec<(&str, u16)> = target.errors.iter().map(|(case, status)| (&**case, status.as_u16())).collect();
+    assert_eq!(errors, [("*", 409), ("not-found", 404)]);
+    assert!(refused(&route("request = \"quote\"")).contains("one looks like `shop:orders/quotes.quote`"));
+    assert!(refused(&route("request = \"a:b/c.d\"\nerrors = { x = 200 }")).contains("400 to 599"));
+    assert!(refused(&route("service = \"a\"\nerrors = { x = 404 }")).contains("`errors` goes with `request` alone"));
+    assert!(refused(&route("request = \"a:b/c.d\"\nservice = \"a\"")).contains("one thing"));
 }

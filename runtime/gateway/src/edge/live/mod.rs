@@ -30,7 +30,7 @@ use self::places::NoPlace;
 use crate::edge::problem::{Problem, Refusal};
 
 pub use config::{LiveConfig, SocketIoConfig, SocketIoNamespace};
-pub(crate) use state::{LiveState, PATH, events, router, socketio};
+pub(crate) use state::{LiveState, events, router, socketio};
 
 /// The patterns that a listener asks for: at most so many, and of a route only those within its own.
 pub(crate) fn patterns(

@@ -6,6 +6,7 @@ use busway_types::Logged;
 use serde_json::{Value, json};
 
 use super::feed::Missed;
+use crate::edge::cloudevent;
 
 /// How events are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub(crate) struct Rendered {
 
 pub(crate) fn event(logged: &Logged, form: Form) -> Rendered {
     match form {
-        Form::CloudEvents => Rendered { text: cloudevent(logged), is_base64: false },
+        Form::CloudEvents => Rendered { text: cloudevent(&logged.event), is_base64: false },
         Form::Data => match std::str::from_utf8(&logged.event.data) {
             Ok(text) => Rendered { text: text.to_owned(), is_base64: false },
             Err(_) => Rendered { text: STANDARD.encode(&logged.event.data), is_base64: true },
@@ -51,21 +52,4 @@ pub(crate) fn missed(missed: Missed) -> Value {
         Missed::Events(count) => json!({ "events": count }),
         Missed::AnotherLog => json!({ "events": null }),
     }
-}
-
-/// An event in the JSON format of CloudEvents.
-fn cloudevent(logged: &Logged) -> String {
-    let event = &logged.event;
-    let mut members = json!({
-        "specversion": "1.0",
-        "id": event.id,
-        "source": event.causality.source.as_ref().map_or_else(|| "/".to_owned(), |source| format!("/{source}")),
-        "type": event.topic,
-        "time": event.time.to_string(),
-    });
-    match serde_json::from_slice::<Value>(&event.data) {
-        Ok(data) => members["data"] = data,
-        Err(_) => members["data_base64"] = STANDARD.encode(&event.data).into(),
-    }
-    members.to_string()
 }

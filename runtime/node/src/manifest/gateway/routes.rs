@@ -2,18 +2,22 @@
 //!
 //! To add a kind of target: its key in [`TARGETS`], and its reading in [`target`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use busway_gateway::edge::{RouteConfig, Target};
+use busway_gateway::edge::{RequestTarget, RouteConfig, Target};
+use http::StatusCode;
 
 use super::super::reader::Table;
 use super::live;
 
-const KEYS: &[&str] = &["name", "path", "method", "auth", "timeout", "service", "events", "socketio", "file"];
+const KEYS: &[&str] = &[
+    "name", "path", "method", "auth", "timeout", "request", "body", "errors", "service", "events", "socketio", "file",
+];
 
 /// The keys of which a route has exactly one.
-const TARGETS: &[&str] = &["service", "events", "socketio", "file"];
+const TARGETS: &[&str] = &["request", "service", "events", "socketio", "file"];
 
 /// The most routes; each is looked at when the manifest is read and when a document of them is made.
 const MOST: usize = 10_000;
@@ -55,10 +59,33 @@ fn target(table: &Table<'_>, base: &Path) -> Option<Target> {
         table.document.note(table.span.clone(), problem, help);
         return None;
     }
+    if given != ["request"] {
+        for key in ["body", "errors"].into_iter().filter(|key| table.has(key)) {
+            table.document.note(table.key_place(key), format!("`{key}` goes with `request` alone"), None);
+        }
+    }
     match given[..] {
+        ["request"] => request(table),
         ["events"] => live::events(table),
         ["socketio"] => live::socketio(table),
         ["file"] => live::file(table, base),
         _ => table.parsed("service").map(Target::Service),
     }
+}
+
+/// `request = "shop:orders/quotes.quote"`, and which statuses its errors have.
+fn request(table: &Table<'_>) -> Option<Target> {
+    let function = table.parsed("request");
+    let body = table.string("body").map(Into::into);
+    let mut errors = BTreeMap::new();
+    if let Some(given) = table.names("errors") {
+        for (case, span, _) in given.entries() {
+            let Some(status) = given.integer(case, 400..=599) else { continue };
+            match StatusCode::from_u16(status as u16) {
+                Ok(status) => drop(errors.insert(case.into(), status)),
+                Err(error) => table.document.note(span, error.to_string(), None),
+            }
+        }
+    }
+    Some(Target::Request(RequestTarget { function: function?, body, errors }))
 }
