@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
-const SERVICES: [&str; 14] = [
+const SERVICES: [&str; 15] = [
     "chat",
     "checkout",
+    "hello",
     "hello_raw",
     "loyalty",
     "payment",
@@ -25,9 +26,11 @@ const SERVICES: [&str; 14] = [
 ];
 /// What the services of the examples are made of. A component that `cargo xtask guests` puts into `shop/broken` only makes
 /// this run again.
-const EXAMPLES: [&str; 13] = [
+const EXAMPLES: [&str; 15] = [
     "chat/Cargo.toml",
     "chat/src",
+    "hello/Cargo.toml",
+    "hello/src",
     "hello-raw/Cargo.toml",
     "hello-raw/src",
     "shop/broken",

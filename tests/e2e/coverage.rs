@@ -6,6 +6,7 @@
 #![expect(unused_imports, reason = "the imports only prove that the tests exist")]
 
 use crate::bad_components::*;
+use crate::http_components::*;
 use crate::misbehaviour::*;
 use crate::programs::*;
 use crate::requests::*;

@@ -9,6 +9,8 @@ mod dev;
 mod gateway;
 mod guests;
 mod harness;
+mod http_components;
+mod http_routes;
 mod lifecycle;
 mod logs;
 mod misbehaviour;

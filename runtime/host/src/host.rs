@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use busway_types::{Clock, Limits, SystemClock};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use wasmtime::component::Component;
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -117,6 +117,8 @@ pub(crate) struct Inner {
     /// What is loaded, by content. Its lock makes compilations one at a time.
     loaded: Mutex<HashMap<[u8; 32], Weak<CompiledInner>>>,
     runtime: Option<Runtime>,
+    /// Where HTTP is answered; made when the first service asks for it, none where there are no threads for it.
+    http: OnceLock<Option<Runtime>>,
 }
 
 /// An engine and what components can import on it.
@@ -129,6 +131,8 @@ pub(crate) struct EngineSet {
 pub(crate) struct Pool {
     pub(crate) set: EngineSet,
     pub(crate) permits: Arc<Slots>,
+    /// As many as HTTP may take of them: what waits for slow clients must not keep those waiting who handle events.
+    pub(crate) http: Arc<Slots>,
 }
 
 impl fmt::Debug for Host {
@@ -140,7 +144,7 @@ impl fmt::Debug for Host {
 impl Drop for Inner {
     fn drop(&mut self) {
         // The last clone may go on a thread of some runtime, where a plain drop would panic.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.runtime.take(), self.http.take().flatten()].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }
@@ -204,6 +208,7 @@ impl Host {
             cache,
             loaded: Mutex::new(HashMap::new()),
             runtime: Some(runtime),
+            http: OnceLock::new(),
             config,
         })))
     }
@@ -250,6 +255,23 @@ impl Host {
 }
 
 impl Inner {
+    /// The runtime on which HTTP is answered. It has a thread more than overrunning calls may take, so that sockets and
+    /// timers are looked after whatever guests do.
+    pub(crate) fn http_runtime(&self) -> Option<Handle> {
+        let make = || {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let overrun = self.config.overrun_slots.unwrap_or_else(|| cores.saturating_sub(1)).max(1);
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(cores.max(overrun + 1))
+                .thread_name("busway-http")
+                .enable_all()
+                .build()
+                .inspect_err(|error| tracing::error!(%error, "no threads to answer HTTP on"))
+                .ok()
+        };
+        self.http.get_or_init(make).as_ref().map(|runtime| runtime.handle().clone())
+    }
+
     /// The pool, as large as the address space allows; none where there is no room for the smallest.
     pub(crate) fn pool(&self) -> Option<&Pool> {
         let wanted = u32::try_from(self.config.pool_instances.clamp(1, 4_096)).unwrap_or(4_096);
@@ -259,7 +281,12 @@ impl Inner {
                 match EngineSet::new(&pooled_config(instances)) {
                     Ok(set) => {
                         self.ticker.add(set.engine.clone());
-                        return Some(Pool { set, permits: Arc::new(Slots::new(instances as usize)) });
+                        let (all, half) = (instances as usize, instances as usize / 2);
+                        return Some(Pool {
+                            set,
+                            permits: Arc::new(Slots::new(all)),
+                            http: Arc::new(Slots::new(half)),
+                        });
                     }
                     Err(error) if instances <= 4 => {
                         tracing::warn!(%error, "no pooled instances on this machine; they are made on demand");

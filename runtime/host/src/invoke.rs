@@ -109,11 +109,12 @@ pub(crate) fn fault(error: &wasmtime::Error, state: &mut GuestState) -> Fault {
         Some(Ended::Stopped) => return Fault::Stopped,
         Some(Ended::TimedOut) => {
             let what = match state.mode {
-                Mode::Delivery => "handler",
-                Mode::Task => "task",
-                Mode::Idle => "start of the instance",
+                Mode::Delivery => "handler ran",
+                Mode::Task => "task ran",
+                Mode::Http => "handler of HTTP computed",
+                Mode::Idle => "start of the instance ran",
             };
-            let reason = format!("{what} ran longer than {}", readable(state.meter.timeout()));
+            let reason = format!("{what} longer than {}", readable(state.meter.timeout()));
             return Fault::TimedOut(cut(with_stderr(reason, stderr) + &place(error)));
         }
         None => {}
@@ -217,7 +218,7 @@ pub(crate) fn cut(mut text: String) -> String {
 }
 
 /// A duration for people.
-fn readable(duration: Duration) -> String {
+pub(crate) fn readable(duration: Duration) -> String {
     if duration.subsec_millis() == 0 && duration.subsec_nanos() == 0 {
         format!("{} s", duration.as_secs())
     } else {

@@ -5,7 +5,7 @@
 //! nothing about redelivery, and knows no engine.
 //!
 //! The way of a component: bytes -> [`Host::compile`] -> [`Compiled`] -> [`Compiled::link`] -> [`Linked`] ->
-//! [`Linked::lane`] -> [`Lane`] (or [`Linked::start_task`]).
+//! [`Linked::lane`] -> [`Lane`] (or [`Linked::start_task`], or [`Linked::http`] -> [`HttpPool`]).
 //!
 //! Invariants:
 //! - a guest never panics, stalls or exhausts the host: time, memory, threads, output and what a call may pass are bounded;
@@ -19,6 +19,7 @@ mod compiled;
 mod epoch;
 mod floor;
 mod host;
+mod http;
 pub mod inspect;
 mod invoke;
 mod lane;
@@ -35,6 +36,7 @@ pub use cache::content_hash;
 pub use capability::{Bus, NoBus, Refusal, log_to_tracing};
 pub use compiled::{Compiled, LoadError};
 pub use host::{Compiling, Host, HostConfig, HostError, Progress};
+pub use http::{Admitted, HttpBody, HttpError, HttpPool, HttpSettings, HttpStats};
 pub use inspect::{InspectError, Inspection, Problem};
 pub use lane::{Binding, Handles, Lane, LaneSettings, LaneSink, LaneStats, NotTaken};
 pub use linked::{LinkError, Linked};

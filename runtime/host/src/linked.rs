@@ -6,15 +6,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use busway_contract::Kind;
+use busway_contract::{Keys, Kind};
 use busway_types::Topic;
-use wasmtime::component::{ComponentExportIndex, Func, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, Func, InstancePre, Linker};
 use wasmtime::{Engine, Store};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::capability::Bus;
 use crate::compiled::Compiled;
 use crate::host::Host;
-use crate::inspect::{Inspection, Problem};
+use crate::http::HttpPre;
+use crate::inspect::{Capability, Inspection, Problem};
 use crate::invoke::{Fault, drive, fault};
 use crate::settings::{Instancing, ServiceSettings};
 use crate::slots::Slots;
@@ -77,6 +79,8 @@ pub(crate) struct LinkedInner {
     /// The contracts that it handles, in the order of [`Inspection::handled`].
     pub(crate) handled: Vec<Handled>,
     pub(crate) run: Option<ComponentExportIndex>,
+    /// What answers HTTP.
+    pub(crate) http: Option<HttpPre>,
 }
 
 /// Where the exports of `handler` are.
@@ -120,7 +124,8 @@ impl Compiled {
         if !inspection.problems.is_empty() {
             return Err(LinkError::Unfit { problems: inspection.problems.clone() });
         }
-        let waits = settings.grants.can_wait();
+        // The bodies of HTTP wait, whatever is granted.
+        let waits = settings.grants.can_wait() || inspection.needs(Capability::Http);
         let pooled = match settings.instances {
             Instancing::Reused => None,
             Instancing::PerEvent => self.0.pooled(&host.0),
@@ -131,15 +136,9 @@ impl Compiled {
         };
         let refused = |error: wasmtime::Error| LinkError::Refused { reason: format!("{error:#}") };
         let linker = if waits { &set.linkers.waiting } else { &set.linkers.sync };
-        let pre = if inspection.produced().next().is_some() {
-            let mut linker = linker.clone();
-            for contract in inspection.produced() {
-                link(&mut linker, contract, &settings.keys).map_err(refused)?;
-            }
-            linker.instantiate_pre(&component).map_err(refused)?
-        } else {
-            linker.instantiate_pre(&component).map_err(refused)?
-        };
+        let pre = find_imports(linker, &component, inspection, &settings.keys).map_err(refused)?;
+        let http =
+            inspection.http.is_some().then(|| self.http_pre(host, &settings.keys)).transpose().map_err(refused)?;
         let handled = inspection.handled().map(|contract| Handled::new(&component, contract)).collect::<Result<_, _>>();
         let handled = handled.map_err(|error| LinkError::Refused { reason: error.to_string() })?;
         let export = |interface: &Option<String>, function: &str| {
@@ -160,8 +159,38 @@ impl Compiled {
             asking: AtomicUsize::new(0),
         };
         let (host, compiled, service) = (host.clone(), self.clone(), Arc::new(service));
-        Ok(Linked(Arc::new(LinkedInner { host, service, compiled, pre, permits, waits, asks, handler, handled, run })))
+        let inner = LinkedInner { host, service, compiled, pre, permits, waits, asks, handler, handled, run, http };
+        Ok(Linked(Arc::new(inner)))
     }
+
+    fn http_pre(&self, host: &Host, keys: &Keys) -> wasmtime::Result<HttpPre> {
+        let made = |linker: &Linker<GuestState>, component: &Component| {
+            ProxyPre::new(find_imports(linker, component, self.inspection(), keys)?)
+        };
+        let pooled = self.0.pooled(&host.0).map(|(pool, component)| {
+            let permits = [pool.http.clone(), pool.permits.clone()];
+            made(&pool.set.linkers.waiting, &component).map(|pre| (pre, permits))
+        });
+        let demand = made(&host.0.demand.linkers.waiting, &self.0.component)?;
+        Ok(HttpPre { demand, pooled: pooled.transpose()? })
+    }
+}
+
+/// Finds everything that a component imports, the contracts that it produces among it.
+fn find_imports(
+    linker: &Linker<GuestState>,
+    component: &Component,
+    inspection: &Inspection,
+    keys: &Keys,
+) -> wasmtime::Result<InstancePre<GuestState>> {
+    if inspection.produced().next().is_none() {
+        return linker.instantiate_pre(component);
+    }
+    let mut linker = linker.clone();
+    for contract in inspection.produced() {
+        link(&mut linker, contract, keys)?;
+    }
+    linker.instantiate_pre(component)
 }
 
 impl Linked {
@@ -208,6 +237,17 @@ impl LinkedInner {
         self.pre.engine()
     }
 
+    /// Makes a store with the limits of the service.
+    pub(crate) fn store(&self, engine: &Engine, state: GuestState) -> Store<GuestState> {
+        let mut store = Store::new(engine, state);
+        store.limiter(|state| &mut state.limiter);
+        store.epoch_deadline_callback(on_epoch);
+        store.set_epoch_deadline(1);
+        store.set_hostcall_fuel(self.call_bytes());
+        store.set_max_component_handles(HANDLES);
+        store
+    }
+
     /// Makes an instance, for a task if there are arguments, within the timeout. Must be called on a lane thread.
     pub(crate) fn instantiate(&self, stop: &Arc<AtomicBool>, task: Option<Vec<String>>) -> Result<Instance, Fault> {
         let permit = match &self.permits {
@@ -223,12 +263,7 @@ impl LinkedInner {
         let is_task = task.is_some();
         let state = GuestState::new(self.service.clone(), stop.clone(), task);
         let meter = state.meter.clone();
-        let mut store = Store::new(self.engine(), state);
-        store.limiter(|state| &mut state.limiter);
-        store.epoch_deadline_callback(on_epoch);
-        store.set_epoch_deadline(1);
-        store.set_hostcall_fuel(self.call_bytes());
-        store.set_max_component_handles(HANDLES);
+        let mut store = self.store(self.engine(), state);
         meter.begin(meter.now(), Some(self.service.settings.timeout));
         let made = if self.waits {
             drive(&meter, self.pre.instantiate_async(&mut store))

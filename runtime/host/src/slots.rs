@@ -7,8 +7,10 @@
 //! Invariant: `free` plus granted slots is constant; a waiter that leaves without its slot was removed from the queue.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// How often a waiting call looks whether it was told to stop.
@@ -29,8 +31,30 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Waiter {
-    granted: Mutex<bool>,
+    grant: Mutex<Grant>,
     signal: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Grant {
+    granted: bool,
+    /// Of a future that waits; none while a thread does.
+    waker: Option<Waker>,
+}
+
+/// A place in the queue that is given up when the future that holds it is dropped.
+struct Queued<'a> {
+    slots: &'a Slots,
+    waiter: Arc<Waiter>,
+    taken: bool,
+}
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.slots.leave(&self.waiter);
+        }
+    }
 }
 
 impl Slots {
@@ -45,29 +69,58 @@ impl Slots {
 
     /// Waits for a slot. False when `stop` turned true first; then no slot is held.
     pub(crate) fn acquire(&self, stop: &dyn Fn() -> bool) -> bool {
-        let waiter = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.free > 0 && state.queue.is_empty() {
-                state.free -= 1;
-                return true;
-            }
-            let waiter = Arc::new(Waiter::default());
-            state.queue.push_back(waiter.clone());
-            self.waiting.store(state.queue.len(), Ordering::Relaxed);
-            waiter
-        };
-        let mut granted = waiter.granted.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(waiter) = self.take_or_queue() else { return true };
+        let mut grant = waiter.grant.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if *granted {
+            if grant.granted {
                 return true;
             }
             if stop() {
-                drop(granted);
+                drop(grant);
                 self.leave(&waiter);
                 return false;
             }
-            granted = waiter.signal.wait_timeout(granted, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            grant = waiter.signal.wait_timeout(grant, LOOK).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits for a slot without holding a thread, in the same queue as those who do. Dropping the future leaves the queue.
+    pub(crate) async fn acquire_async(&self) {
+        let Some(waiter) = self.take_or_queue() else { return };
+        let mut queued = Queued { slots: self, waiter, taken: false };
+        poll_fn(|context| {
+            let mut grant = queued.waiter.grant.lock().unwrap_or_else(PoisonError::into_inner);
+            if grant.granted {
+                return Poll::Ready(());
+            }
+            grant.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        queued.taken = true;
+    }
+
+    /// Takes a slot if one is free now.
+    pub(crate) fn try_acquire(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = state.free > 0 && state.queue.is_empty();
+        if free {
+            state.free -= 1;
+        }
+        free
+    }
+
+    /// Takes a free slot (none is returned), or joins the queue.
+    fn take_or_queue(&self) -> Option<Arc<Waiter>> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.free > 0 && state.queue.is_empty() {
+            state.free -= 1;
+            return None;
+        }
+        let waiter = Arc::new(Waiter::default());
+        state.queue.push_back(waiter.clone());
+        self.waiting.store(state.queue.len(), Ordering::Relaxed);
+        Some(waiter)
     }
 
     /// Gives a slot back, to the first who waits.
@@ -79,8 +132,14 @@ impl Slots {
     fn hand_on(&self, state: &mut State) {
         match state.queue.pop_front() {
             Some(next) => {
-                *next.granted.lock().unwrap_or_else(PoisonError::into_inner) = true;
-                next.signal.notify_one();
+                let mut grant = next.grant.lock().unwrap_or_else(PoisonError::into_inner);
+                grant.granted = true;
+                let waker = grant.waker.take();
+                drop(grant);
+                match waker {
+                    Some(waker) => waker.wake(),
+                    None => next.signal.notify_one(),
+                }
             }
             None => state.free += 1,
         }
@@ -131,6 +190,22 @@ mod tests {
         }
         assert_eq!(*order.lock().unwrap(), [0, 1, 2]);
         assert!(!slots.contended());
+    }
+
+    #[test]
+    fn a_future_waits_in_the_same_queue_and_leaves_it_when_dropped() {
+        use std::task::Context;
+        let slots = Slots::new(1);
+        assert!(slots.try_acquire() && !slots.try_acquire());
+        let (mut dropped, mut kept) = (Box::pin(slots.acquire_async()), Box::pin(slots.acquire_async()));
+        let mut context = Context::from_waker(Waker::noop());
+        assert!(dropped.as_mut().poll(&mut context).is_pending() && kept.as_mut().poll(&mut context).is_pending());
+        slots.release();
+        assert!(!slots.try_acquire(), "the slot belongs to the first who waits");
+        drop(dropped);
+        assert!(kept.as_mut().poll(&mut context).is_ready(), "whoever leaves hands its slot on");
+        slots.release();
+        assert!(slots.try_acquire());
     }
 
     #[test]

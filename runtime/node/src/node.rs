@@ -268,7 +268,8 @@ impl Node {
         self.inner.request_stop(false);
         self.inner.driver.inbox.push(Event::PauseAll);
         let empty = async {
-            while self.inner.driver.stats().await.values().any(|stats| stats.in_flight > 0) {
+            let answers = || self.inner.services.all().iter().filter_map(|s| s.http()).any(|pool| !pool.is_drained());
+            while answers() || self.inner.driver.stats().await.values().any(|stats| stats.in_flight > 0) {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -290,6 +291,9 @@ impl Node {
                 let _ = driver.join();
             }
             for service in inner.services.all() {
+                if let Some(pool) = service.http() {
+                    pool.stop();
+                }
                 if let Some(handler) = service.handlers().first() {
                     handler.lane.stop();
                 }

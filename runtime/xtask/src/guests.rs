@@ -15,8 +15,9 @@ use crate::process;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Services of the examples: the folder, and the crates' file names.
-const EXAMPLES: [(&str, &[&str]); 5] = [
+const EXAMPLES: [(&str, &[&str]); 6] = [
     ("chat/services", &["chat"]),
+    ("hello/services", &["hello"]),
     ("hello-raw/services", &["hello_raw"]),
     ("quakes/services", &["quakes_normalise", "quakes_alert", "quakes_count", "quakes_faulty"]),
     ("shop/services", &["checkout", "loyalty", "payment", "quotes", "shipping", "stock", "translate"]),

@@ -6,6 +6,7 @@
 mod brokers;
 mod demo;
 mod guests;
+mod http_bench;
 mod mutants;
 mod process;
 mod proofs;
@@ -31,6 +32,8 @@ Commands:
   mutants   Faults built on purpose, each of which a proof has to catch; a word chooses those whose names contain it
   brokers   up: installs and starts real brokers on free loopback ports, prints their URLs; down: stops them
   bench     Builds everything optimised, then runs `busway bench ARGUMENTS`
+  bench-http  `GET /` of examples/hello under wrk, beside `wasmtime serve` with the same component:
+            --pairs N (5), --seconds N (8), --connections N (64)
   guests    Builds everything that is compiled to Wasm and copies the services of the examples to examples/*/services/
   help      This text
 
@@ -52,6 +55,10 @@ fn main() -> ExitCode {
         Some("guests") if rest.is_empty() => guests::build(),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
+        Some("bench-http") => match proofs::Numbers::parse(&rest, &["--pairs", "--seconds", "--connections"]) {
+            Ok(numbers) => http_bench::run_bench(&numbers),
+            Err(usage) => return wrong(&usage),
+        },
         Some("sim") => match proofs::Numbers::parse(&rest, &["--seeds", "--first", "--steps"]) {
             Ok(numbers) => proofs::sim(&numbers),
             Err(usage) => return wrong(&usage),

@@ -33,8 +33,13 @@ impl Numbers {
         Ok(Self(found))
     }
 
+    /// The number of an option, or its default.
+    pub(crate) fn number(&self, name: &str, default: u64) -> u64 {
+        self.0.get(name).copied().unwrap_or(default)
+    }
+
     fn get(&self, name: &str, default: u64) -> String {
-        self.0.get(name).copied().unwrap_or(default).to_string()
+        self.number(name, default).to_string()
     }
 }
 

@@ -97,6 +97,10 @@ fn human(args: &InspectArgs, found: &Inspection, output: &mut Output) -> Result<
         ("handles", told(found.handled(), Kind::Event, handles)),
         ("answers", told(found.handled(), Kind::Request, None)),
         ("task", found.task.as_deref().map_or_else(|| "-".into(), shown)),
+        (
+            "http",
+            found.http.as_deref().map_or_else(|| "-".into(), |http| format!("answers requests ({})", shown(http))),
+        ),
         ("needs", if needs.is_empty() { "-".into() } else { needs.join(", ") }),
         ("imports", found.imports.iter().map(|n| shown(&n.interface)).collect::<Vec<_>>().join("\n            ")),
         ("exports", found.exports.iter().map(|e| shown(e)).collect::<Vec<_>>().join("\n            ")),

@@ -1,7 +1,7 @@
 //! `busway status`.
 
 use anyhow::Result;
-use busway_gateway::api::{GatewayStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport};
+use busway_gateway::api::{GatewayStatus, HttpStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport};
 use busway_types::{ServiceName, Topic};
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -78,6 +78,23 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
     Ok(())
 }
 
+/// The figures of HTTP in words; of what went wrong only what did.
+fn answers_http(http: &HttpStatus) -> String {
+    let asked = counted(http.requests, "request");
+    let mut line = format!("{} of {} at once, {} waiting; {asked}", http.running, http.concurrency, http.waiting);
+    for (number, what) in [
+        (http.failed, "failed"),
+        (http.timed_out, "timed out"),
+        (http.cancelled, "given up by clients"),
+        (http.overloaded, "refused for lack of room"),
+    ] {
+        if number > 0 {
+            line.extend([", ", &count(number), " ", what]);
+        }
+    }
+    line
+}
+
 fn bus_line(report: &StatusReport) -> String {
     let StatusReport { node, bus, .. } = report;
     let mut line = format!(
@@ -124,6 +141,9 @@ fn remarks(service: &ServiceStatus, output: &mut Output) -> Result<()> {
     }
     if !service.answers.is_empty() {
         output.line(format!("{}: answers {}", service.name, answers(service)))?;
+    }
+    if let Some(http) = &service.http {
+        output.line(format!("{} answers HTTP: {}", service.name, answers_http(http)))?;
     }
     for subscription in &service.subscriptions {
         if subscription.expired > 0 {

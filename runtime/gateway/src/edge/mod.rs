@@ -31,6 +31,7 @@ mod problem;
 mod router;
 mod routes;
 mod serve;
+mod service;
 mod tls;
 mod units;
 

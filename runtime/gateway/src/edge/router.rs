@@ -18,21 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Uri};
-use http_body_util::BodyExt as _;
 
 use super::auth::Caller;
-use super::backend::EdgeError;
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
 use super::serve::Edge;
-use super::{ask, events, health, live, openapi};
+use super::{ask, events, health, live, openapi, service};
 
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
 fn built_in() -> impl Iterator<Item = &'static str> {
@@ -99,15 +96,7 @@ async fn to_target(edge: &Arc<Edge>, matched: Matched, mut request: Request) -> 
     request.extensions_mut().insert(matched);
     match &route.target {
         Target::Request(target) => ask::serve(edge, target, request).await,
-        Target::Service(service) => {
-            let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
-            match edge.backend.http(service, request).await {
-                Ok(response) => response.map(Body::new),
-                // The route is there; the service is not, now.
-                Err(EdgeError::NotFound(detail)) => Problem::new(Refusal::Unavailable, detail).into_response(),
-                Err(error) => Problem::from(error).into_response(),
-            }
-        }
+        Target::Service(service) => service::answer(edge, service, request).await,
         Target::Events(patterns) => live::events(edge, patterns, request).await,
         Target::File(file) => file.answer(request.method()),
         Target::SocketIo(config) => live::socketio(edge, &route, config, request).await,

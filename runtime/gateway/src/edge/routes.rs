@@ -117,6 +117,18 @@ impl RouteTable {
             }
             same.push(Arc::new(route.clone()));
         }
+        // What is below a path takes the path itself too: a service at `/{*rest}` also gets `/`.
+        let below = |path: &str| {
+            let (base, last) = path.rsplit_once('/')?;
+            let base = format!("{base}/");
+            (last.starts_with("{*") && !grouped.iter().any(|(known, _)| **known == *base)).then_some(base)
+        };
+        for (path, same) in &grouped {
+            // Not when the gateway serves that by itself.
+            if let Some(base) = below(path) {
+                let _ = table.paths.insert(base, Entry::Routes(same.clone()));
+            }
+        }
         for (path, same) in grouped {
             let name = same.first().map(|route| route.name.to_string()).unwrap_or_default();
             if let Some(twin) = socketio_twin(path, &same) {
@@ -195,6 +207,7 @@ mod tests {
             (Method::PUT, "/orders/1", "other [GET, POST]"),
             (Method::PUT, "/orders/mine", "mine"),
             (Method::GET, "/x/y", "all rest=x/y"),
+            (Method::GET, "/", "all"),
             (Method::POST, "/events/a.b", "nothing"),
         ] {
             assert_eq!(found(&table, &method, path), wanted, "{method} {path}");

@@ -27,6 +27,8 @@ pub enum Capability {
     Files,
     /// Sockets; refused without a grant.
     Network,
+    /// HTTP: answering requests, and making them, which is refused without a grant.
+    Http,
 }
 
 impl fmt::Display for Capability {
@@ -42,6 +44,7 @@ impl fmt::Display for Capability {
             Self::Environment => "environment",
             Self::Files => "files",
             Self::Network => "network",
+            Self::Http => "http",
         })
     }
 }
@@ -67,6 +70,8 @@ const KNOWN: &[(&str, Capability)] = &[
     ("wasi:clocks/monotonic-clock@0.2", Capability::Clocks),
     ("wasi:filesystem/preopens@0.2", Capability::Files),
     ("wasi:filesystem/types@0.2", Capability::Files),
+    ("wasi:http/types@0.2", Capability::Http),
+    ("wasi:http/outgoing-handler@0.2", Capability::Http),
     ("wasi:io/error@0.2", Capability::Streams),
     ("wasi:io/poll@0.2", Capability::Streams),
     ("wasi:io/streams@0.2", Capability::Streams),

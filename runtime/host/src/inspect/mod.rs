@@ -109,15 +109,6 @@ pub enum Problem {
         /// Where and how it differs.
         difference: String,
     },
-    /// It answers or makes HTTP requests.
-    #[error(
-        "it uses `{interface}`, but this version of busway cannot route HTTP to or from components yet; let it export \
-         `busway:bus/handler` (handles events) or `wasi:cli/run` (a task), without importing `wasi:http`"
-    )]
-    NoHttpYet {
-        /// What it answers with, or else what it imports.
-        interface: String,
-    },
     /// An interface that looks like a contract but cannot be one.
     #[error(transparent)]
     Contract(#[from] Refused),
@@ -134,7 +125,8 @@ pub enum Problem {
     /// Nothing that busway runs.
     #[error(
         "it exports nothing that busway runs: no contract (an interface whose functions are events), no \
-         `busway:bus/handler` (handles events as bytes), no `wasi:cli/run` (a task); it exports {}", exports_text(.exports)
+         `busway:bus/handler` (handles events as bytes), no `wasi:cli/run` (a task), no \
+         `wasi:http/incoming-handler` of WASI 0.2 (answers HTTP); it exports {}", exports_text(.exports)
     )]
     RunsNothing {
         /// What it exports instead.
@@ -225,7 +217,7 @@ impl fmt::Display for Inspection {
     /// What it is, in one line: `handler, task`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let handler = self.handler.is_some() || self.handled().next().is_some();
-        let kinds = [("handler", handler), ("task", self.task.is_some()), ("http", self.http.is_some())];
+        let kinds = [("handler", handler), ("task", self.task.is_some()), ("answers HTTP", self.http.is_some())];
         let kinds: Vec<_> = kinds.into_iter().filter(|(_, found)| *found).map(|(kind, _)| kind).collect();
         f.write_str(&if kinds.is_empty() { "nothing that busway runs".into() } else { kinds.join(", ") })
     }
@@ -309,10 +301,7 @@ fn look(resolve: &Resolve, world: WorldId, uses: Uses, bytes: usize, core_module
                 imports.push(Need { interface, capability: Some(capability) });
             }
             Err(problem) => {
-                // All of HTTP is one problem, told once below.
-                if !is_http(&interface) {
-                    problems.push(problem);
-                }
+                problems.push(problem);
                 imports.push(Need { interface, capability: None });
             }
         }
@@ -329,10 +318,6 @@ fn look(resolve: &Resolve, world: WorldId, uses: Uses, bytes: usize, core_module
         } else if interface.starts_with("busway:bus/handler") {
             problems.push(Problem::OtherVersion { interface, host: "busway:bus/handler@0.1".into() });
         }
-    }
-    let http_import = imports.iter().map(|need: &Need| &need.interface).find(|interface| is_http(interface));
-    if let Some(interface) = http.as_ref().or(http_import) {
-        problems.push(Problem::NoHttpYet { interface: interface.clone() });
     }
     let handles = uses.uses.iter().any(|used| used.direction == Direction::Handles);
     let refused = !uses.refused.is_empty();
@@ -355,10 +340,6 @@ fn topics(contract: &Contract) -> Vec<Problem> {
         contract.id.topic(&function).err().map(|reason| Problem::Topic { interface, function, reason })
     };
     contract.functions.iter().filter_map(refused).collect()
-}
-
-fn is_http(interface: &str) -> bool {
-    interface.starts_with("wasi:http/")
 }
 
 /// Whether an interface offers nothing that a host would have to provide.

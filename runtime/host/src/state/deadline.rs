@@ -50,6 +50,10 @@ pub(crate) struct Meter {
     waited_ns: AtomicU64,
     /// When the slot that this call holds was granted; 0 when it holds none.
     slot_since_ns: AtomicU64,
+    /// What a call that runs in parts has computed before the part in progress.
+    computed_ns: AtomicU64,
+    /// When the part in progress began; 0 for calls that run in one.
+    part_since_ns: AtomicU64,
     /// 0 not ended, 1 timed out, 2 stopped.
     ended: AtomicU8,
 }
@@ -64,6 +68,8 @@ impl Meter {
             timeout_ns: AtomicU64::new(u64::MAX),
             waited_ns: AtomicU64::new(0),
             slot_since_ns: AtomicU64::new(0),
+            computed_ns: AtomicU64::new(0),
+            part_since_ns: AtomicU64::new(0),
             ended: AtomicU8::new(0),
         }
     }
@@ -80,6 +86,52 @@ impl Meter {
     pub(crate) fn end(&self, now_ns: u64) -> u64 {
         self.give_slot_back();
         self.spent(now_ns)
+    }
+
+    /// A part of a call that shares its thread with others begins. Only parts count towards the time of such a call.
+    pub(crate) fn resume(&self) {
+        let now_ns = self.now();
+        self.started_ns.store(now_ns.saturating_sub(self.computed_ns.load(Relaxed)), Relaxed);
+        self.waited_ns.store(0, Relaxed);
+        self.part_since_ns.store(now_ns.max(1), Relaxed);
+    }
+
+    /// The part is over: the call waits for something, or lets others go first.
+    pub(crate) fn pause(&self) {
+        self.computed_ns.store(self.spent(self.now()), Relaxed);
+        self.give_slot_back();
+    }
+
+    /// The nanoseconds that all parts took.
+    pub(crate) fn computed(&self) -> u64 {
+        self.computed_ns.load(Relaxed)
+    }
+
+    /// Runs something that waits in the middle of a part; its time does not count.
+    pub(crate) fn wait<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.give_slot_back();
+        let before = self.now();
+        let waited = wait();
+        let after = self.now();
+        self.waited_ns.fetch_add(after.saturating_sub(before), Relaxed);
+        self.part_since_ns.store(after.max(1), Relaxed);
+        waited
+    }
+
+    /// How long the part in progress has taken at `now_ns`; none for a call that runs in one.
+    fn part(&self, now_ns: u64) -> Option<u64> {
+        let since = self.part_since_ns.load(Relaxed);
+        (since != 0).then(|| now_ns.saturating_sub(since))
+    }
+
+    /// Takes a slot for the next part of the call, behind whoever waits already.
+    fn next_turn(self: &Arc<Self>) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        let meter = self.clone();
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            meter.slots.acquire_async().await;
+            meter.slot_since_ns.store(meter.now().max(1), Relaxed);
+        })
     }
 
     /// What is left of the time of the call; none when there is no limit.
@@ -189,6 +241,13 @@ pub(crate) fn on_epoch(mut store: StoreContextMut<'_, GuestState>) -> wasmtime::
         return Err(Meter::interrupted());
     }
     let now = state.meter.now();
+    if let Some(part) = state.meter.part(now) {
+        return Ok(if part >= nanos(TICK) {
+            UpdateDeadline::YieldCustom(1, state.meter.next_turn())
+        } else {
+            UpdateDeadline::Continue(1)
+        });
+    }
     if state.meter.spent(now) >= nanos(TICK) {
         if let Some(chunk) = &mut state.chunk {
             chunk.report_if_long(now);

@@ -199,15 +199,20 @@ impl GuestState {
         let source = Origin { source: Some(service.settings.name.clone()), ..Origin::default() };
         let causality = match (self.mode, in_hand(self.chunk.as_ref(), &self.delivery)) {
             (Mode::Idle, _) => {
-                return Err(Refusal::Denied("asking is possible while handling an event and in tasks".into()));
+                return Err(Refusal::Denied("asking is possible while handling something and in tasks".into()));
             }
             (Mode::Delivery, Some(input)) => causality(input, !self.chain.is_empty(), service),
             (Mode::Delivery | Mode::Task, _) => source.into(),
+            (Mode::Http, _) => self.http.trace.origin(source).into(),
         };
         let mut chain = self.chain.to_vec();
         chain.push(service.settings.name.clone());
+        let left = match self.mode {
+            // What is metered there is computing, not waiting.
+            Mode::Http => service.settings.timeout,
+            _ => self.meter.remaining().unwrap_or(service.settings.timeout),
+        };
         // The caller keeps some of its time, to do something about a request that is not answered.
-        let left = self.meter.remaining().unwrap_or(service.settings.timeout);
         let within = left.saturating_sub((left / 20).max(LEAST_LEFT)).max(left / 2);
         let Draft { topic, key, data, .. } = draft;
         let request = Request { topic, key, data, causality, within, chain: chain.into() };
@@ -218,13 +223,14 @@ impl GuestState {
     pub(crate) fn publish(&mut self, mut drafts: Vec<Draft>) -> Result<Vec<EventId>, Refusal> {
         let service = &self.service;
         match self.mode {
-            Mode::Idle => Err(Refusal::Denied("publishing is possible while handling an event and in tasks".into())),
-            Mode::Task => {
+            Mode::Idle => Err(Refusal::Denied("publishing is possible while handling something and in tasks".into())),
+            Mode::Task | Mode::Http => {
                 for draft in &mut drafts {
-                    draft.causality.source = Some(service.settings.name.clone());
+                    let source =
+                        Origin { source: Some(service.settings.name.clone()), ..Origin::clone(&draft.causality) };
+                    draft.causality = self.http.trace.origin(source).into();
                 }
-                self.meter.give_slot_back();
-                service.bus.publish_blocking(&service.settings.name, drafts)
+                self.wait(|service| service.bus.publish_blocking(&service.settings.name, drafts))
             }
             Mode::Delivery => match in_hand(self.chunk.as_ref(), &self.delivery) {
                 Some(input) => {

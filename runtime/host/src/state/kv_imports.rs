@@ -49,7 +49,7 @@ impl GuestState {
             return Err(Error::Denied("the service has no grant for key-value; set `key-value = true`".into()));
         }
         if self.mode == Mode::Idle {
-            return Err(Error::Denied("key-value is there while handling an event and in tasks".into()));
+            return Err(Error::Denied("key-value is there while handling something and in tasks".into()));
         }
         Ok(())
     }
@@ -85,7 +85,7 @@ impl GuestState {
     }
 
     fn hold(&mut self, bytes: usize) -> Result<(), Error> {
-        if self.mode == Mode::Task || self.limiter.hold(bytes) {
+        if matches!(self.mode, Mode::Task | Mode::Http) || self.limiter.hold(bytes) {
             return Ok(());
         }
         Err(Error::TooLarge(format!("the memory limit of {} is reached", mib(self.limiter.limit()))))
@@ -185,8 +185,7 @@ impl GuestState {
     }
 
     fn kv_write(&mut self, reads: Vec<KvRead>, write: KvWrite) -> Result<(), Refusal> {
-        self.meter.give_slot_back();
-        self.service.bus.kv_write_blocking(&self.service.settings.name, reads, vec![write])
+        self.wait(|service| service.bus.kv_write_blocking(&service.settings.name, reads, vec![write]))
     }
 }
 

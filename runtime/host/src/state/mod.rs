@@ -8,6 +8,7 @@
 
 mod deadline;
 mod delivery;
+mod http;
 mod imports;
 mod kv;
 mod kv_imports;
@@ -29,10 +30,12 @@ use crate::typed::Next;
 
 pub(crate) use deadline::{Ended, Meter, on_epoch};
 pub(crate) use delivery::ChunkContext;
+pub(crate) use http::Trace;
 pub(crate) use limiter::{MemoryLimiter, mib};
 pub(crate) use wasi::Linkers;
 
 use delivery::Delivering;
+use http::Http;
 use output::Output;
 
 /// What all instances of one service share.
@@ -53,6 +56,8 @@ pub(crate) enum Mode {
     Idle,
     /// Running as a task: publishing and writing take effect at once.
     Task,
+    /// Answering an HTTP request, on a thread that it shares with others: publishing and writing take effect at once.
+    Http,
     /// Handling an event: publishing and writing are noted and take effect with the acknowledgement.
     Delivery,
 }
@@ -74,8 +79,10 @@ pub(crate) struct GuestState {
     pub(crate) chunk: Option<ChunkContext>,
     /// The arguments of a task, the program's name first.
     args: Vec<String>,
-    table: ResourceTable,
+    pub(crate) table: ResourceTable,
     wasi: Option<WasiCtx>,
+    /// For what is asked of others over HTTP, and the request in hand.
+    http: Http,
 }
 
 /// Entries of WASI's resource table at most: streams, pollables, descriptors and sockets of one instance.
@@ -99,8 +106,20 @@ impl GuestState {
             args: task.unwrap_or_default(),
             table,
             wasi: None,
+            http: Http::new(&service),
             service,
         }
+    }
+}
+
+impl GuestState {
+    /// Runs something on the bus that may wait for a bounded time. Threads that answer HTTP go to others meanwhile.
+    pub(crate) fn wait<T>(&self, wait: impl FnOnce(&Service) -> T) -> T {
+        if self.mode == Mode::Http {
+            return self.meter.wait(|| tokio::task::block_in_place(|| wait(&self.service)));
+        }
+        self.meter.give_slot_back();
+        wait(&self.service)
     }
 }
 

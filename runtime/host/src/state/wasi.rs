@@ -32,7 +32,7 @@ const POLLABLES: usize = 10_000;
 pub(crate) struct Linkers {
     /// For `call`: nothing here waits beyond the deadline of the call.
     pub(crate) sync: Linker<GuestState>,
-    /// For `call_async`: waits are futures, which are dropped at the deadline.
+    /// For `call_async`: waits are futures, which are dropped at the deadline. With `wasi:http`.
     pub(crate) waiting: Linker<GuestState>,
 }
 
@@ -46,6 +46,8 @@ impl Linkers {
         add_bus(&mut sync)?;
         let mut waiting = Linker::new(engine);
         p2::add_to_linker_async(&mut waiting)?;
+        // Only here: whoever reads or writes a body waits.
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut waiting)?;
         add_bus(&mut waiting)?;
         Ok(Self { sync, waiting })
     }
@@ -101,7 +103,7 @@ async fn is_granted(allowed: &[String], address: SocketAddr, what: SocketAddrUse
 }
 
 /// Whether an address belongs to one of the granted hosts, as they resolve now.
-async fn is_allowed(allowed: &[String], address: SocketAddr) -> bool {
+pub(super) async fn is_allowed(allowed: &[String], address: SocketAddr) -> bool {
     for grant in allowed {
         let (host, port) = match grant.rsplit_once(':') {
             Some((host, port)) if port.parse::<u16>().is_ok() && !host.ends_with(':') => (host, port.parse().ok()),

@@ -16,7 +16,7 @@ use super::request::RequestError;
 use super::write::write_params;
 use crate::capability::Refusal;
 use crate::invoke::drive;
-use crate::state::{GuestState, Service};
+use crate::state::{GuestState, Mode, Service};
 
 /// The media type of typed events.
 const JSON: &str = "application/json";
@@ -90,12 +90,14 @@ impl Produced {
     fn request(&self, state: &mut GuestState, arguments: &[Val], results: &mut [Val]) -> wasmtime::Result<()> {
         let (Some(result), Some(ty)) = (results.first_mut(), &self.function.result) else { return Ok(()) };
         let draft = self.draft(state, arguments);
-        let _asking = Asks::begin(state);
+        // What waits for HTTP keeps no lane waiting.
+        let _asking = (state.mode != Mode::Http).then(|| Asks::begin(state));
         let room = state.limiter.room();
         let answer = match draft.and_then(|draft| state.request(draft)) {
             Ok(answering) => {
                 let meter = Arc::clone(&state.meter);
-                drive(&meter, async { Ok(answering.await) })?.and_then(|json| {
+                let answer = state.wait(|_| drive(&meter, async { Ok(answering.await) }))?;
+                answer.and_then(|json| {
                     let doubt = |mismatch| format!("the answer to `{}` does not fit: {mismatch}", self.function.name);
                     read_value(ty, &json, room).map_err(|mismatch| RequestError::Failed(doubt(mismatch)))
                 })

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use busway_dispatch::SubStats;
 use busway_engine::Room;
 use busway_gateway::api::{
-    BusStatus, DetachedSubscription, GatewayStatus, NodeStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
-    SubscriptionStatus,
+    BusStatus, DetachedSubscription, GatewayStatus, HttpStatus, NodeStatus, ServiceInfo, ServiceState, ServiceStatus,
+    StatusReport, SubscriptionStatus,
 };
 use busway_types::{ServiceName, SubId};
 use rustc_hash::FxHashMap;
@@ -105,6 +105,7 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         answers.sort_unstable();
         (version.lane.stats(), answers)
     });
+    let http = service.http().map(|pool| pool.stats());
     let failing = inner.driver.failing().get(&service.config.name).cloned();
     let (mut state, mut reason) = service.with(|now| (now.state, now.reason.clone()));
     if let (ServiceState::Running, Some(why)) = (state, failing) {
@@ -133,7 +134,7 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         state,
         reason,
         version: service.with(|now| now.version.as_ref().map(|version| hex(&version.hash[..6]))),
-        instances: lane.instances,
+        instances: lane.instances + http.map_or(0, |http| http.running),
         handled: figures.handled,
         acked: figures.acked,
         published: figures.published,
@@ -147,7 +148,18 @@ fn service_status(inner: &Inner, service: &Service, stats: &FxHashMap<SubId, Sub
         unanswered: figures.unanswered,
         p50_us: quantile(0.5),
         p99_us: quantile(0.99),
-        memory_bytes: lane.memory_bytes as u64,
+        memory_bytes: lane.memory_bytes.max(http.map_or(0, |http| http.memory_bytes)) as u64,
+        http: http.map(|http| HttpStatus {
+            running: http.running,
+            concurrency: service.config.http.concurrency,
+            waiting: http.waiting,
+            requests: http.taken,
+            answered: http.answered,
+            failed: http.failed,
+            timed_out: http.timed_out,
+            cancelled: http.cancelled,
+            overloaded: http.overloaded,
+        }),
         subscriptions: subscriptions.collect(),
     }
 }

@@ -138,10 +138,13 @@ impl EdgeBackend for EdgeNode {
     fn http(
         &self,
         service: &ServiceName,
-        _request: http::Request<BoxedBody>,
+        request: http::Request<BoxedBody>,
     ) -> EdgeReply<'_, http::Response<BoxedBody>> {
-        let detail = format!("no service `{service}` that answers HTTP runs here");
-        Box::pin(async move { Err(EdgeError::NotFound(detail)) })
+        let service = service.clone();
+        Box::pin(async move {
+            self.check_running()?;
+            crate::services::http::answer(&self.inner, &service, request).await
+        })
     }
 
     fn position(&self, from: TailFrom) -> EdgeReply<'_, Offset> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use busway_contract::Keys;
 use busway_types::{Ordering, Pattern, RetryPolicy, ServiceName, StartAt, Topic};
 
+use super::http::HttpConfig;
 use super::schedule::Schedule;
 
 /// Whether an instance handles more than one event.
@@ -136,6 +137,8 @@ pub struct ServiceConfig {
     pub files: Vec<FileGrant>,
     /// The hosts it may connect to.
     pub network: Vec<NetworkGrant>,
+    /// How it answers HTTP, if it does.
+    pub http: HttpConfig,
     /// What `context.config` gives.
     pub config: BTreeMap<String, String>,
     /// When it runs, if it is a task.
@@ -194,6 +197,7 @@ impl ServiceConfig {
             env: BTreeMap::new(),
             files: Vec::new(),
             network: Vec::new(),
+            http: HttpConfig::default(),
             config: BTreeMap::new(),
             run: RunPolicy::default(),
             schedule: None,

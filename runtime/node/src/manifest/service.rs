@@ -6,6 +6,7 @@ use std::time::Duration;
 use busway_types::{Ordering, RetryPolicy, ServiceName, StartAt, Topic};
 
 use super::config::{FileGrant, Instances, Origin, RunPolicy, ServiceConfig};
+use super::http;
 use super::reader::Table;
 use super::schedule::Schedule;
 
@@ -24,6 +25,7 @@ pub(super) const KEYS: &[&str] = &[
     "env",
     "files",
     "network",
+    "http",
     "config",
     "run",
     "schedule",
@@ -69,6 +71,9 @@ pub(super) fn read(table: &Table<'_>, name: ServiceName, manifest: &Path, base: 
     service.config = table.strings("config");
     service.files = table.tables("files", &["host", "guest", "write"]).iter().filter_map(|f| file(f, base)).collect();
     service.network = table.list("network").unwrap_or_default();
+    if let Some(http) = table.table("http", format!("`http` of {}", table.name), http::KEYS) {
+        service.http = http::read(&http);
+    }
     let runs = [("once", RunPolicy::Once), ("always", RunPolicy::Always), ("never", RunPolicy::Never)];
     set(&mut service.run, table.word("run", &runs));
     set(&mut service.start, start(table));

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use busway_contract::Use;
 use busway_gateway::api::{RefusedFile, ServiceState};
-use busway_host::{Lane, Linked, TaskHandle};
+use busway_host::{HttpPool, Lane, Linked, TaskHandle};
 use busway_types::{Pattern, ServiceName, SubId, Timestamp, Topic};
 use rustc_hash::FxHashMap;
 
@@ -35,6 +35,8 @@ pub(crate) struct Version {
     pub(crate) lane: Arc<Lane>,
     /// Its task, while it runs.
     pub(crate) task: Option<TaskHandle>,
+    /// Where it answers HTTP, if it does.
+    pub(crate) http: Option<Arc<HttpPool>>,
 }
 
 #[derive(Clone)]
@@ -76,6 +78,11 @@ impl Service {
             now.state = state;
             now.reason = reason;
         });
+    }
+
+    /// Where the version that runs answers HTTP, if it does.
+    pub(crate) fn http(&self) -> Option<Arc<HttpPool>> {
+        self.with(|now| now.version.as_ref().and_then(|version| version.http.clone()))
     }
 
     pub(crate) fn is_task(&self) -> bool {

@@ -18,7 +18,7 @@ use crate::inner::Inner;
 
 /// How long a removed service may take to finish what is in flight before its instances are ended; as long again may
 /// pass until that is done.
-const DRAIN_FOR: Duration = Duration::from_secs(30);
+pub(super) const DRAIN_FOR: Duration = Duration::from_secs(30);
 
 /// The services that are on their way out, and how often.
 #[derive(Clone, Default)]

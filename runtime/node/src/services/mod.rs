@@ -2,6 +2,7 @@
 
 mod catalog;
 mod fitting;
+pub(crate) mod http;
 mod leaving;
 mod manifest;
 mod prepare;

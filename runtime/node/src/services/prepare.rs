@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use busway_contract::Use;
 use busway_host::{
-    Binding, Bus, Compiled, FileGrant, Grants, Handles, Host, Inspection, Instancing, Linked, ServiceSettings,
+    Binding, Bus, Compiled, FileGrant, Grants, Handles, Host, HttpPool, Inspection, Instancing, Linked, ServiceSettings,
 };
 use busway_types::{Entropy, Pattern, SplitMix, SubscriptionSpec};
 
+use super::http;
 use crate::bus::ServiceBus;
 use crate::error::StartError;
 use crate::inner::Inner;
@@ -26,6 +27,8 @@ pub(crate) struct Prepared {
     /// Its subscriptions; none when it handles nothing.
     pub(crate) subscriptions: Vec<Planned>,
     pub(crate) is_task: bool,
+    /// Where it answers HTTP, if it does.
+    pub(crate) http: Option<Arc<HttpPool>>,
     pub(crate) exports: Vec<String>,
     pub(crate) imports: Vec<String>,
 }
@@ -74,7 +77,9 @@ impl Preparer {
         let Examined { hash, compiled, linked, subscriptions, config } =
             examine(&self.inner.host, config, |config| self.bus(config, &metrics))?;
         let inspection = compiled.inspection();
+        let http = inspection.http.is_some().then(|| linked.http(http::settings(&config))).transpose()?;
         Ok(Prepared {
+            http: http.map(Arc::new),
             hash,
             subscriptions,
             is_task: inspection.task.is_some(),

@@ -19,7 +19,8 @@ use tokio::sync::watch;
 
 use super::catalog::{Handler, Service, Version};
 use super::fitting;
-use super::leaving::{Leaving, detach};
+use super::http;
+use super::leaving::{DRAIN_FOR, Leaving, detach};
 use super::manifest::WatchedManifest;
 use super::prepare::{Prepared, Preparer};
 use super::scan::{Change, Fingerprint, Scanner};
@@ -370,6 +371,7 @@ impl Supervisor {
             lane,
             handlers,
             task: None,
+            http: prepared.http,
         };
         let service = Arc::new(Service::new(prepared.config, prepared.metrics));
         service.with(|now| {
@@ -390,6 +392,9 @@ impl Supervisor {
     fn retire(&self, name: &ServiceName, old: Version, kept: &[SubId]) {
         if let Some(task) = old.task {
             task.stop();
+        }
+        if let Some(pool) = old.http {
+            http::retire(&self.inner, &self.tasks, pool, None);
         }
         let lane = old.lane;
         let gone: Vec<Handler> = old.handlers.into_iter().filter(|handler| !kept.contains(&handler.sub)).collect();
@@ -428,6 +433,9 @@ impl Supervisor {
         let Some(version) = service.with(|now| now.version.take()) else { return };
         if let Some(task) = &version.task {
             task.stop();
+        }
+        if let Some(pool) = &version.http {
+            http::retire(&self.inner, &self.tasks, Arc::clone(pool), Some(DRAIN_FOR));
         }
         // In the background: what it still does holds up no other service.
         let inner = Arc::clone(&self.inner);

@@ -187,8 +187,34 @@ pub struct ServiceStatus {
     pub p99_us: Option<f64>,
     /// Bytes of memory that its instances hold.
     pub memory_bytes: u64,
+    /// How it answers HTTP; none when it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpStatus>,
     /// Its subscriptions, by name.
     pub subscriptions: Vec<SubscriptionStatus>,
+}
+
+/// How the version of a service that runs answers HTTP. Counts begin with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpStatus {
+    /// Requests in an instance now.
+    pub running: usize,
+    /// Requests that may be in instances at the same time.
+    pub concurrency: usize,
+    /// Requests that wait for an instance now.
+    pub waiting: usize,
+    /// Requests that were given to an instance.
+    pub requests: u64,
+    /// Requests that it began to answer.
+    pub answered: u64,
+    /// Requests that trapped, gave an error or no answer, or broke off in the middle of it.
+    pub failed: u64,
+    /// Requests that took too long.
+    pub timed_out: u64,
+    /// Requests whose client went away.
+    pub cancelled: u64,
+    /// Requests refused because too many waited.
+    pub overloaded: u64,
 }
 
 /// One subscription of a service.
