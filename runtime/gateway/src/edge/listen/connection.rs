@@ -59,18 +59,19 @@ pub(super) async fn serve(gateway: Arc<Gateway>, stream: TcpStream, addr: Socket
     let limits = gateway.edge.config().limits.clone();
     let activity = Arc::new(Activity::new());
     let io = Guarded::new(stream, Arc::clone(&activity), limits.write_time, slot);
+    // Each kind in a box of its own, so that a connection takes no more memory than its kind needs.
     let ended = match gateway.tls.load_full() {
         None => {
             let peer = Peer { addr, is_tls: false, certificate: None };
-            converse(gateway, io, peer, activity, &limits).await
+            Box::pin(converse(gateway, io, peer, activity, &limits)).await
         }
-        Some(tls) => match handshake(tls, io, &gateway, limits.handshake_time).await {
+        Some(tls) => match Box::pin(handshake(tls, io, &gateway, limits.handshake_time)).await {
             Ok(stream) => {
                 let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
                 let certificate = certificate.map(|der| tls::peer_certificate(der));
                 activity.begin();
                 let peer = Peer { addr, is_tls: true, certificate };
-                converse(gateway, stream, peer, activity, &limits).await
+                Box::pin(converse(gateway, stream, peer, activity, &limits)).await
             }
             Err(error) => Err(error),
         },
@@ -111,7 +112,8 @@ where
         let active = noted.request(request.version() == Version::HTTP_2);
         let (gateway, peer) = (Arc::clone(&gateway), Arc::clone(&peer));
         async move {
-            let response = gateway.handle(request, &peer).await;
+            // In a box, or hyper would keep room for a request while there is none.
+            let response = Box::pin(gateway.handle(request, &peer)).await;
             Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked { body, _active: active }))
         }
     });

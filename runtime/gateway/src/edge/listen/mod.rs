@@ -89,9 +89,13 @@ impl Gateway {
                 }
                 _ = look.tick() => {
                     self.look_at_certificates();
+                    // Connections that were upgraded outlive their task.
+                    self.edge.counters.connections.store(slots.open(), Ordering::Relaxed);
                     continue;
                 }
             };
+            // What has ended is let go of also while there is always a next one.
+            while connections.try_join_next().is_some() {}
             let most = self.edge.config().limits.connections_per_client;
             // One client that has too many is closed, without an answer that would cost more than the connection.
             if let Some(slot) = slots.take(addr.ip(), most) {
