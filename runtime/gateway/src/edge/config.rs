@@ -4,9 +4,11 @@
 //! keeps its own settings beside its code and has one field here. Invariant: a configuration can be exchanged while
 //! requests are served ([`super::Gateway::reload`]).
 
+use super::auth::AuthConfig;
 use super::cors::CorsConfig;
 use super::limits::EdgeLimits;
 use super::live::LiveConfig;
+use super::rate::RateConfig;
 use super::router;
 use super::routes::RouteConfig;
 use super::tls::{TlsConfig, TlsError};
@@ -22,6 +24,10 @@ pub struct EdgeConfig {
     pub limits: EdgeLimits,
     /// `[gateway.live]`.
     pub live: LiveConfig,
+    /// `[gateway.auth]`.
+    pub auth: AuthConfig,
+    /// `[gateway.rate]`.
+    pub rate: RateConfig,
     /// `[[gateway.routes]]`, in the order of the manifest.
     pub routes: Vec<RouteConfig>,
 }
@@ -49,6 +55,9 @@ pub enum EdgeConfigError {
     /// Certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// What checks credentials is not there, or is of no use.
+    #[error("{0}")]
+    Auth(String),
     /// Two routes for the same requests.
     #[error("the routes `{first}` and `{second}` are for the same path and method; take one out")]
     Twice {

@@ -28,6 +28,7 @@ mod live;
 mod openapi;
 mod path;
 mod problem;
+pub mod rate;
 mod router;
 mod routes;
 mod serve;

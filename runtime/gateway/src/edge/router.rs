@@ -11,7 +11,7 @@
 //!
 //! **To plug in.** Paths that the gateway serves by itself: merge the part's `router(edge)` in [`own`] and list its paths
 //! in [`built_in`]. A target of routes: an arm in [`to_target`]. Who asks: [`admit`], which knows the route and whether it is
-//! open before it decides. Handlers find a [`RequestContext`](super::RequestContext), a [`Caller`] and, behind a route, a
+//! open before it decides. Handlers find a [`RequestContext`](super::RequestContext), a [`Caller`](super::auth::Caller) and, behind a route, a
 //! [`Matched`] in the extensions of the request, read bodies with [`Edge::read_body`] and refuse with a [`Problem`].
 
 use std::sync::Arc;
@@ -23,8 +23,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Uri};
+use tower::Layer as _;
 
-use super::auth::Caller;
+use super::auth::{self, Gate, Wanted};
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
@@ -34,17 +35,21 @@ use super::{ask, events, health, live, openapi, service};
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
 fn built_in() -> impl Iterator<Item = &'static str> {
     // Live push is at `/events` too, with GET.
-    health::PATHS.into_iter().chain(events::PATHS).chain(openapi::PATHS)
+    health::PATHS.into_iter().chain(events::PATHS).chain(openapi::PATHS).chain([auth::TICKETS])
 }
 
 /// What the gateway serves by itself, behind authentication.
 fn own(edge: &Arc<Edge>) -> Router {
-    events::router(edge).merge(openapi::router(edge)).merge(live::router(edge))
+    events::router(edge).merge(openapi::router(edge)).merge(live::router(edge)).merge(auth::router(edge))
 }
+
+/// What describes the gateway: closed like everything else, unless the configuration says otherwise.
+const DOCUMENTS: [&str; 2] = ["/openapi.json", "/docs"];
 
 /// One configuration's way through the gateway.
 struct Front {
     edge: Arc<Edge>,
+    gate: Arc<Gate>,
     table: RouteTable,
     request_time: Duration,
 }
@@ -54,15 +59,14 @@ pub(super) fn table(config: &EdgeConfig) -> Result<RouteTable, EdgeConfigError> 
     RouteTable::new(built_in(), &config.routes)
 }
 
-pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig) -> Result<Router, EdgeConfigError> {
+pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig, gate: Arc<Gate>) -> Result<Router, EdgeConfigError> {
     let table = table(config)?;
-    let front = Arc::new(Front { edge: Arc::clone(edge), table, request_time: config.limits.request_time });
-    let own = own(edge)
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(nothing_there)
-        .layer(middleware::from_fn_with_state(front, admit));
+    let front = Arc::new(Front { edge: Arc::clone(edge), gate, table, request_time: config.limits.request_time });
+    let own = own(edge).method_not_allowed_fallback(wrong_method).fallback(nothing_there);
+    // Around the router as a whole: a layer of it would let its `Allow` header out to those who are turned away.
+    let guarded = middleware::from_fn_with_state(front, admit).layer(own);
     let open = health::router(edge).merge(openapi::open_router());
-    let all = open.method_not_allowed_fallback(wrong_method).merge(own);
+    let all = open.method_not_allowed_fallback(wrong_method).fallback_service(guarded);
     Ok(match &config.cors {
         // Outermost: a browser asks before it sends credentials.
         Some(cors) => all.layer(cors.layer()),
@@ -71,24 +75,53 @@ pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig) -> Result<Router, E
 }
 
 /// Who asks, and may they; then on to the route's target, or to what the gateway serves by itself.
-async fn admit(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
     let found = front.table.find(request.method(), request.uri().path());
-    request.extensions_mut().insert(Caller::UNRESTRICTED);
     let within = match &found {
         Found::Route(matched) => matched.route.timeout.unwrap_or(front.request_time),
         _ => front.request_time,
     };
     let answer = async {
-        match found {
-            Found::Route(matched) => to_target(&front.edge, matched, request).await,
-            Found::OtherMethods(methods) => other_methods(&methods).into_response(),
-            Found::Nothing => next.run(request).await,
+        let (mut parts, body) = request.into_parts();
+        let wanted = wanted(&found, parts.uri.path(), &front.gate);
+        let admitted = match front.gate.admit(&mut parts, wanted).await {
+            Ok(admitted) => admitted,
+            Err(turned_away) => return turned_away.into_response(),
+        };
+        let mut caller = admitted.caller.clone();
+        if let Found::Route(Matched { route, .. }) = &found
+            && let Target::Events(patterns) = &route.target
+        {
+            caller.sees = Some(patterns.as_slice().into());
         }
+        parts.extensions.insert(caller);
+        let request = Request::from_parts(parts, body);
+        let mut response = match found {
+            Found::Route(matched) => to_target(&front.edge, matched, request).await,
+            Found::OtherMethods { methods, .. } => other_methods(&methods).into_response(),
+            Found::Nothing => next.run(request).await,
+        };
+        admitted.tell(response.headers_mut());
+        response
     };
     tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
         let detail = format!("there was no answer within {within:?}; the request may have taken effect all the same");
         Problem::new(Refusal::TimedOut, detail).into_response()
     })
+}
+
+/// What a request wants, as far as its route tells. What nobody opened is closed, also what is not there.
+fn wanted<'a>(found: &'a Found, path: &str, gate: &Gate) -> Wanted<'a> {
+    match found {
+        Found::Route(Matched { route, .. }) => {
+            Wanted { is_open: route.is_open, route: Some(&route.name), rate: route.rate }
+        }
+        Found::OtherMethods { are_open, .. } => Wanted { is_open: *are_open, route: None, rate: None },
+        Found::Nothing => {
+            let is_open = gate.are_documents_open() && DOCUMENTS.contains(&path);
+            Wanted { is_open, route: None, rate: None }
+        }
+    }
 }
 
 async fn to_target(edge: &Arc<Edge>, matched: Matched, mut request: Request) -> Response {

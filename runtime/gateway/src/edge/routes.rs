@@ -18,6 +18,7 @@ use super::config::EdgeConfigError;
 use super::file::ServedFile;
 use super::live::SocketIoConfig;
 use super::path;
+use super::rate::Rate;
 
 /// One route of the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct RouteConfig {
     pub method: Option<Method>,
     /// Whether it is open to everybody, also when authentication is configured.
     pub is_open: bool,
+    /// How often one client may use it; as often as everything together when nothing is said.
+    pub rate: Option<Rate>,
     /// How long a request may take until its answer begins; the gateway's `request-time` when nothing is said.
     pub timeout: Option<Duration>,
     /// Where it leads.
@@ -74,8 +77,13 @@ enum Entry {
 pub(crate) enum Found {
     /// A route.
     Route(Matched),
-    /// There are routes for the path, but none for the method; these are allowed.
-    OtherMethods(Vec<Method>),
+    /// There are routes for the path, but none for the method.
+    OtherMethods {
+        /// What they are for.
+        methods: Vec<Method>,
+        /// Whether all of them are open to everybody.
+        are_open: bool,
+    },
     /// No route: the gateway's own, or nothing.
     Nothing,
 }
@@ -157,7 +165,8 @@ impl RouteTable {
         let head = || routes.iter().find(|route| *method == Method::HEAD && route.method == Some(Method::GET));
         let any = || routes.iter().find(|route| route.method.is_none());
         let Some(route) = exact.or_else(head).or_else(any) else {
-            return Found::OtherMethods(routes.iter().filter_map(|route| route.method.clone()).collect());
+            let methods = routes.iter().filter_map(|route| route.method.clone()).collect();
+            return Found::OtherMethods { methods, are_open: routes.iter().all(|route| route.is_open) };
         };
         let params = found.params.iter().map(|(name, value)| (name.into(), path::decode(value).into())).collect();
         Found::Route(Matched { route: Arc::clone(route), params })
@@ -177,7 +186,7 @@ mod tests {
 
     fn route(name: &str, path: &str, method: Option<Method>) -> RouteConfig {
         let target = Target::Service("s".parse().expect("a name"));
-        RouteConfig { name: name.into(), path: path.into(), method, is_open: false, timeout: None, target }
+        RouteConfig { name: name.into(), path: path.into(), method, is_open: false, rate: None, timeout: None, target }
     }
 
     fn found(table: &RouteTable, method: &Method, path: &str) -> String {
@@ -186,7 +195,7 @@ mod tests {
                 let params = matched.params.iter().map(|(name, value)| format!(" {name}={value}"));
                 format!("{}{}", matched.route.name, params.collect::<String>())
             }
-            Found::OtherMethods(methods) => format!("other {methods:?}"),
+            Found::OtherMethods { methods, .. } => format!("other {methods:?}"),
             Found::Nothing => "nothing".to_owned(),
         }
     }

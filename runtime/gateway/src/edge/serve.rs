@@ -5,6 +5,7 @@
 //! that cannot be served changes nothing; at most `requests_at_once` requests are being answered.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use busway_types::{Clock, Timestamp};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, Version};
@@ -22,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
+use super::auth::Gate;
 use super::backend::EdgeBackend;
 use super::body::{GuardedBody, PERMIT_BYTES};
 use super::config::{EdgeConfig, EdgeConfigError};
@@ -40,6 +43,10 @@ pub struct Edge {
     config: ArcSwap<EdgeConfig>,
     /// Set before `stopping`.
     is_leaving: AtomicBool,
+    /// Who is let in, by the configuration in use.
+    pub(super) gate: ArcSwap<Gate>,
+    clock: Arc<dyn Clock>,
+    reloads: watch::Sender<u64>,
     stopping: watch::Sender<bool>,
     /// The budget for bodies in memory, [`PERMIT_BYTES`] each.
     pub(super) buffered: Arc<Semaphore>,
@@ -75,6 +82,28 @@ impl Edge {
     }
 }
 
+/// The time of the node, and how long something takes by the runtime's timer.
+struct EdgeClock {
+    backend: Arc<dyn EdgeBackend>,
+    origin: Instant,
+}
+
+impl fmt::Debug for EdgeClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EdgeClock")
+    }
+}
+
+impl Clock for EdgeClock {
+    fn now(&self) -> Timestamp {
+        self.backend.now()
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
 /// The gateway of one node.
 pub struct Gateway {
     pub(super) edge: Arc<Edge>,
@@ -106,10 +135,15 @@ impl Gateway {
     pub fn new(backend: Arc<dyn EdgeBackend>, config: EdgeConfig, setup: Setup) -> Result<Arc<Self>, EdgeConfigError> {
         let Setup { seed, folder } = setup;
         let buffered = Arc::new(Semaphore::new(config.limits.buffered_bytes.div_ceil(PERMIT_BYTES)));
+        let clock: Arc<dyn Clock> = Arc::new(EdgeClock { backend: Arc::clone(&backend), origin: Instant::now() });
+        let gate = Arc::new(Gate::of(&config, &clock, None)?);
         let edge = Arc::new(Edge {
             backend,
             config: ArcSwap::from_pointee(config),
             is_leaving: AtomicBool::new(false),
+            gate: ArcSwap::new(Arc::clone(&gate)),
+            clock,
+            reloads: watch::Sender::new(0),
             stopping: watch::Sender::new(false),
             buffered,
             counters: Counters::default(),
@@ -117,7 +151,7 @@ impl Gateway {
             ids: RequestIds::new(seed),
         });
         let config = edge.config.load_full();
-        let router = router::compose(&edge, &config)?;
+        let router = router::compose(&edge, &config, gate)?;
         let gateway = Self {
             edge,
             router: ArcSwap::from_pointee(router),
@@ -177,13 +211,30 @@ impl Gateway {
 
     /// Serves another configuration from the next request on; connections stay. One that cannot be served changes nothing.
     pub fn reload(&self, config: EdgeConfig) -> Result<(), EdgeConfigError> {
-        let router = router::compose(&self.edge, &config)?;
+        let edge = &self.edge;
+        let gate = Arc::new(Gate::of(&config, &edge.clock, Some(&edge.gate.load()))?);
+        let router = router::compose(edge, &config, Arc::clone(&gate))?;
         let loaded = self.load_tls(&config)?;
         self.use_tls(loaded);
-        self.edge.live.keep(&config);
-        self.edge.config.store(Arc::new(config));
+        edge.live.keep(&config);
+        edge.config.store(Arc::new(config));
+        edge.gate.store(gate);
         self.router.store(Arc::new(router));
+        edge.reloads.send_modify(|reloads| *reloads += 1);
         Ok(())
+    }
+
+    /// Does what goes on beside requests, by the configuration in use; never ends, and may be dropped at any time.
+    pub(super) async fn maintain(&self) {
+        let mut reloads = self.edge.reloads.subscribe();
+        loop {
+            let gate = self.edge.gate.load_full();
+            tokio::select! {
+                () = gate.maintain() => {}
+                // The sender lives as long as the gateway.
+                _ = reloads.changed() => {}
+            }
+        }
     }
 
     /// Readiness goes; everything else goes on.

@@ -62,6 +62,7 @@ pub(crate) fn to(path: &str, method: Method, function: &str, body: Option<&str>)
         path: path.into(),
         method: Some(method),
         is_open: false,
+        rate: None,
         timeout: Some(Duration::from_secs(3)),
         target: Target::Request(target),
     }

@@ -22,6 +22,8 @@ pub(crate) struct Fake {
     pub(crate) appended: Notify,
     pub(crate) oldest: AtomicU64,
     pub(crate) is_ready: AtomicBool,
+    /// The time of day, in milliseconds since 1970.
+    pub(crate) now: AtomicU64,
     pub(crate) contracts: Mutex<Vec<Arc<Contract>>>,
     /// What was asked over the bus.
     pub(crate) requests: Mutex<Vec<EdgeRequest>>,
@@ -41,6 +43,7 @@ impl Default for Fake {
             appended: Notify::new(),
             oldest: AtomicU64::new(0),
             is_ready: AtomicBool::new(true),
+            now: AtomicU64::new(1_000),
             contracts: Mutex::default(),
             requests: Mutex::default(),
             answerer: Mutex::default(),
@@ -127,6 +130,9 @@ impl Fake {
         if let Some(subject) = certificate {
             builder = builder.header("x-client-certificate", &*subject);
         }
+        for (name, value) in &parts.headers {
+            builder = builder.header(format!("x-seen-{name}"), value);
+        }
         builder.body(body).map_err(|error| EdgeError::Failed(error.to_string()))
     }
 }
@@ -137,7 +143,7 @@ impl EdgeBackend for Fake {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(1_000)
+        Timestamp(self.now.load(Ordering::Relaxed))
     }
 
     fn is_ready(&self) -> bool {

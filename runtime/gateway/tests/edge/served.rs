@@ -72,6 +72,7 @@ pub(crate) fn route(path: &str, service: &str) -> RouteConfig {
         path: path.into(),
         method: None,
         is_open: false,
+        rate: None,
         timeout: None,
         target: Target::Service(service.parse().expect("a name")),
     }

@@ -78,6 +78,7 @@ impl Gateway {
         let slots = Arc::new(Slots::default());
         let mut connections = JoinSet::new();
         let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut maintaining = pin!(self.maintain());
         loop {
             let (stream, addr) = tokio::select! {
                 biased;
@@ -93,6 +94,7 @@ impl Gateway {
                     self.edge.counters.connections.store(slots.open(), Ordering::Relaxed);
                     continue;
                 }
+                () = &mut maintaining => continue,
             };
             // What has ended is let go of also while there is always a next one.
             while connections.try_join_next().is_some() {}

@@ -114,7 +114,7 @@ impl Listening {
     }
 
     fn enter(&self, request: &Parts) -> Result<(Caller, Place), Problem> {
-        let caller = request.extensions.get::<Caller>().cloned().unwrap_or(Caller::UNRESTRICTED);
+        let caller = request.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous);
         let place =
             self.places.take(&who(&request.extensions), self.config.listeners, self.config.listeners_per_caller);
         Ok((caller, place.map_err(no_place)?))

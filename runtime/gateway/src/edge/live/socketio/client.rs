@@ -114,7 +114,7 @@ impl Client {
     /// Prepares a client; refused with a text for it.
     pub(super) fn enter(namespace: Arc<Namespace>, socket: &SocketRef, hello: &Hello) -> Result<Arc<Self>, String> {
         let extensions = &socket.req_parts().extensions;
-        let caller = extensions.get::<Caller>().cloned().unwrap_or(Caller::UNRESTRICTED);
+        let caller = extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous);
         let from = match hello.from.as_deref() {
             None => None,
             Some(text) => {

@@ -1,0 +1,408 @@
+//! The gate: who asks, may they, and not too often.
+//!
+//! Every request passes [`Gate::admit`] once, after its route is known and before anything serves it, so that nothing has
+//! to guess from a path what is allowed. Invariants: as soon as any authentication is configured, what is not open and
+//! not allowed is denied; a stranger gets the same answer whether something is there or not; a wrong credential is
+//! never told apart from another one; a gate is made as a whole, from one configuration, or not at all.
+
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use busway_types::Clock;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::certificate::Certificates;
+use super::config::AuthConfig;
+use super::credentials::{Ambiguous, Presented};
+use super::jwt::{BadToken, Keys, KeysError, verify};
+use super::keys::ApiKeys;
+use super::tickets::{NoTicket, Tickets};
+use super::{Caller, CallerKind};
+use crate::edge::config::{EdgeConfig, EdgeConfigError};
+use crate::edge::context::{Peer, RequestContext};
+use crate::edge::problem::{Problem, Refusal};
+use crate::edge::rate::{self, Applied, Buckets, Rate, RateConfig, client_address, client_block};
+
+/// Where services behind the gateway read who asks, such as `key:shop`.
+pub const CALLER: HeaderName = HeaderName::from_static("x-busway-caller");
+/// Headers that only the gateway may set begin like this, with `_` as good as `-`: some languages see no difference.
+const OURS: &str = "x-busway-";
+
+/// What a request wants, as far as its route tells.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted<'a> {
+    /// Whether it is open to everybody.
+    pub(crate) is_open: bool,
+    /// The route of the manifest, if it is one.
+    pub(crate) route: Option<&'a str>,
+    /// How often a client may use that route.
+    pub(crate) rate: Option<Rate>,
+}
+
+/// What stays when the configuration changes.
+#[derive(Debug)]
+struct Lasting {
+    clock: Arc<dyn Clock>,
+    tickets: Tickets,
+}
+
+/// Buckets of one configuration; those whose rate did not change are taken over from the one before.
+#[derive(Debug)]
+struct Limits {
+    config: RateConfig,
+    clients: Arc<Buckets>,
+    failed: Arc<Buckets>,
+    routes: Vec<(Box<str>, Arc<Buckets>)>,
+}
+
+/// The gate of one configuration.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    lasting: Arc<Lasting>,
+    is_locked: bool,
+    keys: ApiKeys,
+    tokens: Option<Arc<Keys>>,
+    certificates: Certificates,
+    documents_open: bool,
+    limits: Limits,
+}
+
+/// Somebody who may pass.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) caller: Caller,
+    applied: Vec<Applied>,
+}
+
+impl Admitted {
+    /// Writes how much they may still ask into their answer.
+    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
+        rate::write(&self.applied, headers);
+    }
+}
+
+/// Somebody who may not, with what they are told.
+#[derive(Debug)]
+pub(crate) struct TurnedAway {
+    problem: Problem,
+    applied: Vec<Applied>,
+}
+
+impl IntoResponse for TurnedAway {
+    fn into_response(self) -> Response {
+        let mut response = self.problem.into_response();
+        rate::write(&self.applied, response.headers_mut());
+        response
+    }
+}
+
+/// Why a credential is not accepted.
+enum Refused {
+    Wrong(&'static str),
+    Token(BadToken),
+    TooMany(Applied),
+    NoKeys,
+}
+
+impl Gate {
+    /// The gate of a configuration; `before` is the one that it follows.
+    pub(crate) fn of(
+        config: &EdgeConfig,
+        clock: &Arc<dyn Clock>,
+        before: Option<&Self>,
+    ) -> Result<Self, EdgeConfigError> {
+        let routes = config.routes.iter().filter_map(|route| Some((route.name.clone(), route.rate?)));
+        Self::new(&config.auth, &config.rate, routes, clock, before).map_err(|error| {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            EdgeConfigError::Auth(format!("{error}{cause}"))
+        })
+    }
+
+    fn new(
+        auth: &AuthConfig,
+        rates: &RateConfig,
+        routes: impl IntoIterator<Item = (Box<str>, Rate)>,
+        clock: &Arc<dyn Clock>,
+        before: Option<&Self>,
+    ) -> Result<Self, KeysError> {
+        let fresh = || Arc::new(Lasting { clock: clock.clone(), tickets: Tickets::default() });
+        let kept = before.and_then(|gate| gate.tokens.clone());
+        let tokens = match (&auth.jwt, kept) {
+            // What was fetched and is still good is not fetched again; what is read from this machine is.
+            (Some(jwt), Some(kept)) if **kept.config() == *jwt && kept.is_fetched() => Some(kept),
+            (Some(jwt), _) => Some(Arc::new(Keys::new(Arc::new(jwt.clone()), clock.clone())?)),
+            (None, _) => None,
+        };
+        Ok(Self {
+            lasting: before.map_or_else(fresh, |gate| gate.lasting.clone()),
+            is_locked: auth.is_configured(),
+            keys: ApiKeys::new(&auth.keys),
+            tokens,
+            certificates: Certificates::new(&auth.certificates),
+            documents_open: auth.documents_open,
+            limits: Limits::new(rates, routes, before.map(|gate| &gate.limits)),
+        })
+    }
+
+    /// Whether anybody may read what describes the gateway.
+    pub(crate) fn are_documents_open(&self) -> bool {
+        self.documents_open
+    }
+
+    /// Keeps the keys of the issuer fresh; never ends, and may be dropped at any time.
+    pub(crate) async fn maintain(&self) {
+        match &self.tokens {
+            Some(tokens) => tokens.maintain().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets a request pass, or not. What it showed of itself is taken out of it, unless that is for somebody behind.
+    pub(crate) async fn admit(&self, parts: &mut Parts, wanted: Wanted<'_>) -> Result<Admitted, TurnedAway> {
+        remove_ours(&mut parts.headers);
+        let Some(peer) = parts.extensions.get::<RequestContext>().map(|context| Arc::clone(&context.peer)) else {
+            let problem = Problem::new(Refusal::Failed, "the gateway has lost the connection of this request");
+            return Err(problem.into());
+        };
+        let address = self.address(&peer, &parts.headers);
+        let is_closed = self.is_locked && !wanted.is_open;
+        let caller = if is_closed {
+            self.identify(parts, &peer, address).await.map_err(TurnedAway::from)?
+        } else if self.is_locked {
+            Caller::anonymous()
+        } else {
+            Caller::UNRESTRICTED
+        };
+        let applied = self.limits.take(&caller, address, wanted, self.lasting.clock.monotonic_ns());
+        if let Some(over) = applied.iter().find(|applied| !applied.verdict.is_allowed) {
+            return Err(TurnedAway { problem: too_many(over), applied });
+        }
+        if is_closed && caller.kind == CallerKind::Anonymous {
+            return Err(TurnedAway { problem: missing(), applied });
+        }
+        if is_closed && wanted.route.is_some_and(|route| !caller.may_use(route)) {
+            return Err(TurnedAway { problem: forbidden(), applied });
+        }
+        if let Some(value) = caller_header(&caller) {
+            parts.headers.insert(CALLER, value);
+        }
+        Ok(Admitted { caller, applied })
+    }
+
+    /// Who a credential stands for that did not come in a header, such as that of a Socket.IO client.
+    pub(crate) async fn identify_text(&self, text: &str, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+        if !self.is_locked {
+            return Ok(Caller::UNRESTRICTED);
+        }
+        let address = self.address(peer, headers);
+        self.check(Presented::read(text), address).await.map_err(|refused| refused.problem())
+    }
+
+    fn address(&self, peer: &Peer, headers: &HeaderMap) -> IpAddr {
+        client_address(peer.addr.ip(), headers, &self.limits.config.trusted_proxies)
+    }
+
+    /// Whether a caller may still do what they might when they came in: for what stays open long.
+    pub(crate) fn is_current(&self, caller: &Caller) -> bool {
+        let now = self.lasting.clock.now();
+        if caller.expires.is_some_and(|expires| now >= expires) {
+            return false;
+        }
+        match caller.kind {
+            CallerKind::Anonymous => !self.is_locked || caller.scopes.is_some(),
+            CallerKind::Key => self.keys.still_say(caller, now),
+            CallerKind::Token => self.tokens.is_some(),
+            CallerKind::Certificate => self.certificates.still_say(caller),
+        }
+    }
+
+    /// A ticket for somebody.
+    pub(crate) fn ticket(&self, caller: &Caller) -> Result<String, NoTicket> {
+        self.lasting.tickets.issue(caller, self.lasting.clock.now())
+    }
+
+    async fn identify(&self, parts: &mut Parts, peer: &Peer, address: IpAddr) -> Result<Caller, Problem> {
+        let presented = Presented::take(parts).map_err(|Ambiguous| {
+            Problem::invalid("show one credential, once: `Authorization: Bearer ..` or `X-API-Key: ..`")
+        })?;
+        if !matches!(presented, Presented::Nothing) {
+            return self.check(presented, address).await.map_err(|refused| refused.problem());
+        }
+        let certified = peer.certificate.as_ref().and_then(|certificate| self.certificates.find(certificate));
+        Ok(certified.unwrap_or_else(Caller::anonymous))
+    }
+
+    /// Who a credential stands for. An address that showed too many wrong ones is not looked at for a while; a good key
+    /// passes all the same, so that nobody can lock out a neighbour: a key cannot be guessed, and costs little to check.
+    async fn check(&self, presented: Presented, address: IpAddr) -> Result<Caller, Refused> {
+        let Lasting { clock, tickets } = &*self.lasting;
+        let block = client_block(address);
+        let failed = |verdict| Applied { policy: "failed", rate: self.limits.failed.rate(), verdict };
+        let outcome = match presented {
+            Presented::Key(key) => self.keys.find(&key, clock.now()).ok_or(Refused::Wrong("key")),
+            Presented::Ticket(ticket) => {
+                // What was taken away meanwhile is not given by a ticket.
+                let caller = tickets.redeem(&ticket, clock.now()).filter(|caller| self.is_current(caller));
+                caller.ok_or(Refused::Wrong("ticket"))
+            }
+            Presented::Token(token) => {
+                let before = self.limits.failed.look(&block, clock.monotonic_ns());
+                if before.is_allowed { self.token(&token).await } else { Err(Refused::TooMany(failed(before))) }
+            }
+            Presented::Nothing | Presented::Unusable => Err(Refused::Wrong("unusable")),
+        };
+        outcome.map_err(|refused| {
+            // That the keys of the issuer are not there is not the client's fault.
+            if matches!(refused, Refused::NoKeys) {
+                return refused;
+            }
+            let after = self.limits.failed.take(&block, clock.monotonic_ns());
+            tracing::debug!(%address, reason = refused.reason(), "a credential was not accepted");
+            if after.is_allowed { refused } else { Refused::TooMany(failed(after)) }
+        })
+    }
+
+    async fn token(&self, token: &str) -> Result<Caller, Refused> {
+        let Some(tokens) = &self.tokens else { return Err(Refused::Wrong("token")) };
+        let check = |keys: &Keys| {
+            let set = keys.current()?;
+            Some(verify(token, &set, keys.config(), self.lasting.clock.now()))
+        };
+        let first = check(tokens);
+        if let Some(Ok(caller)) = first {
+            return Ok(caller);
+        }
+        // Keys that are not there yet, and keys that an issuer has begun to use: one fetch may help.
+        if matches!(first, None | Some(Err(BadToken::UnknownKey))) && tokens.refreshed().await {
+            return match check(tokens) {
+                Some(outcome) => outcome.map_err(Refused::Token),
+                None => Err(Refused::NoKeys),
+            };
+        }
+        match first {
+            Some(outcome) => outcome.map_err(Refused::Token),
+            None => Err(Refused::NoKeys),
+        }
+    }
+}
+
+impl Limits {
+    fn new(config: &RateConfig, routes: impl IntoIterator<Item = (Box<str>, Rate)>, before: Option<&Self>) -> Self {
+        let before = before.filter(|before| before.config.clients == config.clients);
+        let buckets = |rate: Rate, kept: Option<&Arc<Buckets>>| match kept {
+            Some(kept) if kept.rate() == rate => kept.clone(),
+            _ => Arc::new(Buckets::new(rate, config.clients)),
+        };
+        let kept_route = |name: &str| before?.routes.iter().find(|(known, _)| **known == *name).map(|(_, b)| b);
+        let routes = routes.into_iter().map(|(name, rate)| {
+            let kept = kept_route(&name);
+            (name, buckets(rate, kept))
+        });
+        Self {
+            routes: routes.collect(),
+            clients: buckets(config.requests, before.map(|before| &before.clients)),
+            failed: buckets(config.failed, before.map(|before| &before.failed)),
+            config: config.clone(),
+        }
+    }
+
+    fn take(&self, caller: &Caller, address: IpAddr, wanted: Wanted<'_>, now_ns: u64) -> Vec<Applied> {
+        let take = |buckets: &Buckets, policy| {
+            let verdict = match &caller.name {
+                Some(name) => take(buckets, &(caller.kind, name), now_ns),
+                None => take(buckets, &client_block(address), now_ns),
+            };
+            Applied { policy, rate: buckets.rate(), verdict }
+        };
+        let mut applied = vec![take(&self.clients, "client")];
+        if let (Some(route), Some(_)) = (wanted.route, wanted.rate)
+            && applied.iter().all(|applied| applied.verdict.is_allowed)
+            && let Some((_, buckets)) = self.routes.iter().find(|(name, _)| **name == *route)
+        {
+            applied.push(take(buckets, "route"));
+        }
+        applied
+    }
+}
+
+fn take(buckets: &Buckets, client: &impl Hash, now_ns: u64) -> rate::Verdict {
+    buckets.take(client, now_ns)
+}
+
+impl Refused {
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Wrong(what) | Self::Token(BadToken::Claims(what)) => what,
+            Self::Token(BadToken::NotOurs) => "token: form, algorithm or signature",
+            Self::Token(BadToken::UnknownKey) => "token: unknown key",
+            Self::TooMany(_) => "too many before it",
+            Self::NoKeys => "no keys of the issuer",
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        let detail = match self {
+            Self::Token(claims @ BadToken::Claims(_)) => claims.to_string(),
+            Self::TooMany(over) => return too_many(over),
+            Self::NoKeys => {
+                let detail = "tokens cannot be checked now, since the keys of their issuer are not to be had";
+                return Problem::new(Refusal::Unavailable, detail).header(RETRY_AFTER, HeaderValue::from_static("5"));
+            }
+            Self::Wrong(_) | Self::Token(_) => "the credential is not accepted".to_owned(),
+        };
+        let challenge = HeaderValue::from_static("Bearer realm=\"busway\", error=\"invalid_token\"");
+        Problem::new(Refusal::Unauthorized, detail).header(WWW_AUTHENTICATE, challenge)
+    }
+}
+
+impl From<Problem> for TurnedAway {
+    fn from(problem: Problem) -> Self {
+        Self { problem, applied: Vec::new() }
+    }
+}
+
+fn missing() -> Problem {
+    let detail = "show who you are: `Authorization: Bearer KEY-OR-TOKEN`, or `X-API-Key: KEY`";
+    Problem::new(Refusal::Unauthorized, detail)
+        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"busway\""))
+}
+
+/// What somebody known is told who may not do something; the same whatever it was.
+pub(crate) fn forbidden() -> Problem {
+    Problem::new(Refusal::Forbidden, "this credential does not allow that")
+        .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"busway\", error=\"insufficient_scope\""))
+}
+
+fn too_many(over: &Applied) -> Problem {
+    let wait = rate::seconds(over.verdict.wait).max(1);
+    let what = if over.policy == "failed" { "wrong credentials" } else { "requests" };
+    Problem::new(Refusal::TooMany, format!("too many {what}; try again in {wait} s"))
+        .with("violated-policies", vec![over.policy])
+        .header(RETRY_AFTER, HeaderValue::from(wait))
+}
+
+/// Takes out what only the gateway may say.
+fn remove_ours(headers: &mut HeaderMap) {
+    let is_ours = |name: &HeaderName| {
+        let name = name.as_str().as_bytes();
+        name.len() >= OURS.len() && name.iter().zip(OURS.bytes()).all(|(a, b)| *a == b || (*a == b'_' && b == b'-'))
+    };
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+fn caller_header(caller: &Caller) -> Option<HeaderValue> {
+    let kind = match caller.kind {
+        CallerKind::Anonymous => return None,
+        CallerKind::Key => "key",
+        CallerKind::Token => "token",
+        CallerKind::Certificate => "certificate",
+    };
+    HeaderValue::from_bytes(format!("{kind}:{}", caller.name.as_deref()?).as_bytes()).ok()
+}
