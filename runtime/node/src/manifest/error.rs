@@ -23,6 +23,12 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// The same, without the line it is in: that holds a secret.
+    pub(super) fn hide(&mut self) {
+        "(a line that is not shown, since it may hold a secret)".clone_into(&mut self.source);
+        self.width = 0;
+    }
+
     /// A mistake at `span` of `text`.
     pub(super) fn new(path: &Path, text: &str, span: Range<usize>, problem: String, help: Option<String>) -> Self {
         let start = text.floor_char_boundary(span.start);
@@ -41,17 +47,31 @@ impl Finding {
     }
 }
 
+/// The text with the digits of API keys struck out, whatever they are doing there.
+fn without_keys(text: &str) -> String {
+    let mut parts = text.split("bw_");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        out += "bw_";
+        // As wide as before, so that the marker below stays in its place.
+        out += &if digits >= 16 { "*".repeat(digits) } else { part[..digits].to_owned() };
+        out += &part[digits..];
+    }
+    out
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, line, column, problem, help, source, width } = self;
         let number = line.to_string();
         let gap = " ".repeat(number.len());
-        let mut shown: String = source.chars().take(120).collect();
+        let mut shown: String = without_keys(source).chars().take(120).collect();
         if shown.len() < source.len() {
             shown.push('…');
         }
         let marker = "^".repeat((*width).min(120));
-        let indent = " ".repeat((column - 1).min(120));
+        let indent = if *width == 0 { String::new() } else { " ".repeat((column - 1).min(120)) };
         writeln!(f, "{}:{line}:{column}: {problem}", path.display())?;
         writeln!(f, "  {number} | {shown}")?;
         write!(f, "  {gap} | {indent}{marker}")?;
@@ -145,6 +165,18 @@ mod tests {
         let at = text.find("'x'").expect("the value");
         let finding = Finding::new(Path::new("m.toml"), text, at..at + 3, "wrong".into(), Some("do this".into()));
         assert_eq!(finding.to_string(), "m.toml:2:6: wrong\n  2 | bö = 'x'\n    |      ^^^\n    = do this");
+    }
+
+    #[test]
+    fn keys_and_hidden_lines_are_not_shown() {
+        let text = format!("sha256 = 'bw_{}'", "0123456789abcdef".repeat(4));
+        let mut finding = Finding::new(Path::new("m.toml"), &text, 9..20, "wrong".into(), None);
+        let shown = finding.to_string();
+        assert!(shown.contains("'bw_****") && !shown.contains("0123456789abcdef"), "{shown}");
+        finding.hide();
+        let hidden = finding.to_string();
+        assert!(!hidden.contains("sha256") && !hidden.contains("bw_"), "{hidden}");
+        assert!(Finding::new(Path::new("m.toml"), "bw_x bw_", 0..1, "p".into(), None).to_string().contains("bw_x bw_"));
     }
 
     #[test]

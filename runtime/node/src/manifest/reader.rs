@@ -21,20 +21,32 @@ pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
     findings: RefCell<Vec<Finding>>,
+    /// Lines, from 1, that no message may show.
+    hidden: RefCell<Vec<RangeInclusive<usize>>>,
 }
 
 impl<'a> Document<'a> {
     pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
-        Self { path, text, findings: RefCell::new(Vec::new()) }
+        Self { path, text, findings: RefCell::new(Vec::new()), hidden: RefCell::new(Vec::new()) }
     }
 
     pub(super) fn note(&self, span: Range<usize>, problem: String, help: Option<String>) {
         self.findings.borrow_mut().push(Finding::new(self.path, self.text, span, problem, help));
     }
 
+    /// Keeps the lines of a place out of all messages: there is a secret in them.
+    pub(super) fn hide(&self, span: &Range<usize>) {
+        let line = |at: usize| self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
+        self.hidden.borrow_mut().push(line(span.start)..=line(span.end));
+    }
+
     /// What is wrong, in the order of the text.
     pub(super) fn into_findings(self) -> Vec<Finding> {
         let mut findings = self.findings.into_inner();
+        let hidden = self.hidden.into_inner();
+        for finding in findings.iter_mut().filter(|f| hidden.iter().any(|lines| lines.contains(&f.line))) {
+            finding.hide();
+        }
         findings.sort_by_key(|finding| (finding.line, finding.column));
         findings
     }

@@ -3,9 +3,11 @@
 //! Each sub-table has a file here, which fills in the settings of one part of the gateway. To add one: its key in [`KEYS`],
 //! its file, a line in [`read`].
 
+mod auth;
 mod cors;
 mod limits;
 mod live;
+mod rate;
 mod routes;
 mod tls;
 
@@ -16,7 +18,7 @@ use busway_gateway::edge::EdgeConfig;
 
 use super::reader::Table;
 
-const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "live", "routes"];
+const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "auth", "rate", "live", "routes"];
 
 /// What the manifest says about the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub(super) fn read(root: &Table<'_>, base: &Path) -> GatewayConfig {
         tls: tls::read(&table, base),
         cors: cors::read(&table),
         limits: limits::read(&table),
+        auth: auth::read(&table, base),
+        rate: rate::read(&table),
         live: live::read(&table),
         routes: routes::read(&table, base),
     };

@@ -13,7 +13,8 @@ use super::super::reader::Table;
 use super::live;
 
 const KEYS: &[&str] = &[
-    "name", "path", "method", "auth", "timeout", "request", "body", "errors", "service", "events", "socketio", "file",
+    "name", "path", "method", "auth", "rate", "burst", "timeout", "request", "body", "errors", "service", "events",
+    "socketio", "file",
 ];
 
 /// The keys of which a route has exactly one.
@@ -44,8 +45,9 @@ fn route(table: &Table<'_>, base: &Path) -> Option<RouteConfig> {
     let method = table.parsed("method");
     let is_open = table.word("auth", &[("none", true)]).unwrap_or(false);
     let timeout = table.duration("timeout", Duration::from_millis(1)..=Duration::from_hours(1));
+    let rate = super::rate::read_rate(table, "rate");
     let target = target(table, base);
-    Some(RouteConfig { name: name?.into(), path: path?.into(), method, is_open, timeout, target: target? })
+    Some(RouteConfig { name: name?.into(), path: path?.into(), method, is_open, rate, timeout, target: target? })
 }
 
 fn target(table: &Table<'_>, base: &Path) -> Option<Target> {
