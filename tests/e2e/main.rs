@@ -4,7 +4,6 @@ mod bad_components;
 mod bounds;
 mod browser;
 mod chat;
-mod commands;
 mod coverage;
 mod dev;
 mod gateway;

@@ -2,6 +2,7 @@
 
 mod admin;
 mod contract;
+mod gateway;
 mod harness;
 mod log;
 mod new;
