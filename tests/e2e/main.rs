@@ -4,6 +4,7 @@ mod bad_components;
 mod bounds;
 mod browser;
 mod chat;
+mod commands;
 mod coverage;
 mod dev;
 mod gateway;

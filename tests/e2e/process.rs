@@ -68,7 +68,7 @@ pub(crate) fn ask(runtime: &Path, arguments: &[&str], input: &str) -> String {
     }
 }
 
-fn once(runtime: &Path, arguments: &[&str], input: &str) -> Output {
+pub(crate) fn once(runtime: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = command(runtime, arguments);
     let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut stdin = child.stdin.take().expect("a pipe");

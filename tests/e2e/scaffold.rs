@@ -133,3 +133,28 @@ async fn a_new_service_compiles_for_every_type_and_every_awkward_name() {
     assert_eq!(topics, events.map(|event| format!("test.hard.v1.{event}")));
     bus.stop().await;
 }
+
+/// The first block of a language after a heading of the README.
+fn shown(readme: &str, heading: &str, language: &str) -> String {
+    let section = readme.split_once(heading).expect("the heading").1;
+    let block = section.split_once(&format!("```{language}\n")).expect("a block").1;
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_readme_shows_of_contracts_compiles_and_runs() {
+    let readme = std::fs::read_to_string(busway_tests::root().join("README.md")).expect("the README");
+    let heading = "\n## Event contracts\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    scaffold(folder.path(), &["readme-service"]);
+    let project = folder.path().join("readme-service");
+    std::fs::remove_dir_all(project.join("wit")).expect("removed");
+    std::fs::create_dir(project.join("wit")).expect("made");
+    std::fs::write(project.join("wit/orders.wit"), shown(&readme, heading, "wit")).expect("written");
+    std::fs::write(project.join("src/lib.rs"), shown(&readme, heading, "rust")).expect("written");
+    let app = put(App::new(), &build(folder.path(), "readme-service"), "readme-service");
+    let bus = app.run().await;
+    let patterns = bus.service("readme-service").await.subscriptions.remove(0).patterns;
+    assert_eq!(patterns.iter().map(ToString::to_string).collect::<Vec<_>>(), ["shop.orders.v1.orders.placed"]);
+    bus.stop().await;
+}

@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Inspect(cmd::inspect::InspectArgs),
     Contract(cmd::contract::ContractArgs),
     Publish(cmd::publish::PublishArgs),
+    Request(cmd::request::RequestArgs),
     Tail(cmd::tail::TailArgs),
     Trace(cmd::trace::TraceArgs),
     Status(cmd::status::StatusArgs),

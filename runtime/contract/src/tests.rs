@@ -95,10 +95,13 @@ fn names_are_bounded_and_fixed_lists_count_all_that_is_in_them() {
     assert_eq!(uses(&record(&"n".repeat(128))).refused, []);
     let told = uses(&record(&"n".repeat(129))).refused[0].to_string();
     assert!(told.contains("has 129 letters; at most 128 are allowed"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
     let source = |length: u32| {
+        let path = folder.path().join("fixed.wit");
         let wit = format!("package a:b@1.0.0; interface c {{ f: func(x: list<list<u16, {length}>, {length}>); }}");
-        crate::source::from_text(&wit).unwrap()
+        std::fs::write(&path, wit).unwrap();
+        crate::source::read(&path).unwrap()
     };
-    assert!(source(90).problems.is_empty());
-    assert!(!source(110).problems.is_empty());
+    assert_eq!((source(90).found.len(), source(90).problems.len()), (1, 0));
+    assert!(source(110).problems[0].contains("more than 10000 parts"), "{:?}", source(110));
 }

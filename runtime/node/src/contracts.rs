@@ -10,10 +10,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use busway_contract::{Contract, ContractId, Function, KeyPath, Keys, Kind, Use};
+use busway_contract::{Contract, ContractId, Function, KeyPath, Keys, Kind, Type, Use};
 use busway_host::{Mismatch, Unknown, check_with_key};
 use busway_types::{Draft, Key, Limits, Topic};
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
 /// How an event breaks the contract of its topic.
@@ -31,7 +30,8 @@ pub enum Unfit {
     },
     /// The topic is that of a request.
     #[error(
-        "`{topic}` is a request of the contract `{contract}`: it is answered, not published; a service calls it as a function"
+        "`{topic}` is a request of the contract `{contract}`: it is answered, not published; a service calls it as a function, \
+         and you ask with `busway request {topic} --data JSON`"
     )]
     Request {
         /// The topic.
@@ -137,20 +137,45 @@ impl Contracts {
     }
 }
 
+/// A request whose parameters fit.
+#[derive(Debug)]
+pub(crate) struct CheckedRequest {
+    /// The key that is in them.
+    pub(crate) key: Option<String>,
+    /// What is answered.
+    pub(crate) result: Option<Type>,
+}
+
 impl Contracts {
-    /// Checks the parameters of a request that comes from outside; gives the key that is in them. None when no contract
-    /// has such a request.
-    pub(crate) fn check_request(&self, topic: &Topic, data: &Bytes) -> Option<Result<Option<String>, Unfit>> {
+    /// Checks the parameters of a request that comes from outside. None when no contract has such a request.
+    pub(crate) fn check_request(&self, topic: &Topic, data: &[u8]) -> Option<Result<CheckedRequest, Unfit>> {
         let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
         let mut refused = None;
         for Known { id, function, key } in topics.get(topic)?.iter().filter(|k| k.function.kind() == Kind::Request) {
             match check_with_key(&function.params, key.as_ref(), data, Unknown::Refuse) {
-                Ok(key) => return Some(Ok(key)),
+                Ok(key) => return Some(Ok(CheckedRequest { key, result: function.result.clone() })),
                 Err(mismatch) => refused = refused.or(Some((id, function, mismatch))),
             }
         }
         let (contract, function, mismatch) = refused?;
         Some(Err(Unfit::Data { function: function.name.to_string(), contract: contract.to_string(), mismatch }))
+    }
+
+    /// The topic of a request that is named as in WIT, `shop:orders/quotes.quote`: of the version that is named, else of the
+    /// newest.
+    pub(crate) fn request_topic(&self, name: &str) -> Option<Topic> {
+        let (contract, function) = name.rsplit_once('.')?;
+        let wanted: ContractId = contract.parse().ok()?;
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let is_meant = |known: &Known| {
+            let id = &known.id;
+            let version = if wanted.version.is_some() { wanted.meets(id) } else { wanted.is_named_like(id) };
+            version && *known.function.name == *function && known.function.kind() == Kind::Request
+        };
+        let found = topics.iter().flat_map(|(topic, known)| known.iter().map(move |known| (known, topic)));
+        let newest =
+            found.filter(|(known, _)| is_meant(known)).max_by(|(a, _), (b, _)| a.id.version.cmp(&b.id.version));
+        newest.map(|(_, topic)| topic.clone())
     }
 }
 

@@ -167,12 +167,12 @@ impl Requests {
     }
 
     fn event(&self, request: &Request) -> Result<Event, RequestError> {
-        let Request { topic, key, data, causality, .. } = request.clone();
+        let Request { id, topic, key, data, causality, .. } = request.clone();
         let now = self.clock.now();
-        let id = {
+        let id = id.unwrap_or_else(|| {
             let mut entropy = self.entropy.lock().unwrap_or_else(PoisonError::into_inner);
             EventId::new(now, &mut *entropy as &mut dyn Entropy)
-        };
+        });
         let mut draft = Draft::new(topic, data);
         draft.key = key;
         draft.content_type = Some("application/json".into());

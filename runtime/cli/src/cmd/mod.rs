@@ -14,6 +14,7 @@ pub(crate) mod log;
 pub(crate) mod new;
 pub(crate) mod publish;
 pub(crate) mod replay;
+pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod status;
 pub(crate) mod tail;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Inspect(args) => inspect::run(&args, output),
         Command::Contract(args) => contract::run(&args, output),
         Command::Publish(args) => publish::run(args, &Client::find(&node)?, output),
+        Command::Request(args) => request::run(&args, &Client::find(&node)?, output),
         Command::Tail(args) => tail::run(&args, &Client::find(&node)?, output),
         Command::Trace(args) => trace::run(&args, &Client::find(&node)?, output),
         Command::Status(args) => status::run(&args, &Client::find(&node)?, output),

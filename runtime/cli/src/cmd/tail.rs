@@ -1,11 +1,14 @@
 //! `busway tail`.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, bail};
 use busway_gateway::api::{ApiError, Envelope, TailFrom, TailLine};
 use busway_types::Pattern;
 use clap::Args;
 use owo_colors::OwoColorize;
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::client::{Client, Refused};
 use crate::format::{self, counted};
@@ -16,7 +19,8 @@ use crate::output::{Output, note, preview, shown, warn};
 #[command(
     long_about = "Prints events as they are published, or those of the past. Reading disturbs nobody: a slow reader is \
         served at its own pace, and told how many events it missed when it is so slow that they are gone.\n\n\
-        Each line has the time, topic, key, id and the beginning of the data. With --json each line is {\"event\": {..}} \
+        Each line has the time, topic, key, id and the data, JSON without white space; without --full the first 400 \
+        characters of it. Colours are for terminals. With --json each line is {\"event\": {..}} \
         with everything that is known of it, {\"missed\": N} or {\"problem\": {..}}.",
     after_help = "Example: busway tail 'shop.orders.>' --from start --no-follow"
 )]
@@ -33,7 +37,13 @@ pub(crate) struct TailArgs {
     /// End after this many events
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
+    /// Print all of the data, not the beginning
+    #[arg(long)]
+    full: bool,
 }
+
+/// Characters of the data that are printed without `--full`.
+const SHOWN: usize = 400;
 
 /// A place in the log; a while ago counts from now.
 pub(crate) fn place(text: &str) -> Result<TailFrom, ApiError> {
@@ -63,7 +73,9 @@ pub(crate) fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Resu
             output.json_line(&line)?;
         }
         match line {
-            TailLine::Event(event) if !output.is_json() => output.line(human(&event))?,
+            TailLine::Event(event) if !output.is_json() => {
+                output.line(human(&event, if args.full { usize::MAX - 1 } else { SHOWN }))?;
+            }
             TailLine::Event(_) => {}
             TailLine::Missed(missed) => {
                 warn(format!("{} are gone before this reader got there", counted(missed, "event")));
@@ -79,11 +91,12 @@ pub(crate) fn run(args: &TailArgs, client: &Client, output: &mut Output) -> Resu
     Ok(())
 }
 
-fn human(event: &Envelope) -> String {
-    let json = event.data.as_ref().map(|data| data.get());
-    let (data, shape) = match (json.or(event.text.as_deref()), &event.base64) {
-        (Some(text), _) => (preview(text, 100), ""),
-        (None, Some(code)) => (preview(code, 60), "base64 "),
+/// An event on one line; of its data at most so many characters.
+fn human(event: &Envelope, most: usize) -> String {
+    let json = event.data.as_ref().map(|data| data.get()).or(event.text.as_deref());
+    let (data, shape) = match (json, &event.base64) {
+        (Some(text), _) => (preview(&compact(text), most), ""),
+        (None, Some(code)) => (preview(code, most.min(60)), "base64 "),
         (None, None) => (String::new(), ""),
     };
     format!(
@@ -95,4 +108,36 @@ fn human(event: &Envelope) -> String {
         shape.dimmed(),
         data
     )
+}
+
+/// JSON without the white space between its parts; any other text as it is.
+pub(super) fn compact(text: &str) -> Cow<'_, str> {
+    let is_json = text.contains(char::is_whitespace) && serde_json::from_str::<&RawValue>(text).is_ok();
+    if !is_json {
+        return text.into();
+    }
+    let (mut out, mut quoted, mut escaped) = (String::with_capacity(text.len()), false, false);
+    for c in text.chars() {
+        if !quoted && c.is_ascii_whitespace() {
+            continue;
+        }
+        if c == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = quoted && c == '\\' && !escaped;
+        out.push(c);
+    }
+    out.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_put_on_one_line_and_what_is_quoted_stays() {
+        assert_eq!(compact("{\n  \"a b\": [1, \"c\\\" d\\\\\"],\t\"e\": null }"), r#"{"a b":[1,"c\" d\\"],"e":null}"#);
+        assert_eq!(compact("not json at all"), "not json at all");
+        assert_eq!(compact("[1,2]"), "[1,2]");
+    }
 }

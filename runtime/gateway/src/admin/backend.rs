@@ -7,9 +7,9 @@ use std::sync::Arc;
 use busway_types::{Logged, Offset, Pattern, ServiceName};
 
 use crate::admin::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery, PublishReply,
-    PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom, Trace,
-    TraceQuery,
+    ApiError, AskReply, AskRequest, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage,
+    KvQuery, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport,
+    TailFrom, Trace, TraceQuery,
 };
 
 /// The answer to a call of [`AdminBackend`].
@@ -52,6 +52,9 @@ pub trait AdminBackend: Send + Sync + 'static {
     /// Publishes events in order, all or none; one reply per event. Use [`PublishRequest::into_draft`], and
     /// [`ApiError::at`] to say which element is wrong.
     fn publish(&self, batch: Vec<PublishRequest>) -> Reply<'_, Vec<PublishReply>>;
+
+    /// Asks a request of a contract. Parameters that break it are invalid and reach nobody.
+    fn request(&self, request: AskRequest) -> Reply<'_, AskReply>;
 
     /// The offset at which a reader starts.
     fn tail_position(&self, from: TailFrom) -> Reply<'_, Offset>;

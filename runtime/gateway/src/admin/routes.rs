@@ -21,9 +21,9 @@ use super::guard::{HEALTH, guard};
 use super::server::Admin;
 use super::tail::{TailRequest, body};
 use crate::admin::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health, KvPage, KvQuery,
-    PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
-    Trace, TraceQuery,
+    ApiError, AskReply, AskRequest, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, Health,
+    KvPage, KvQuery, PublishRequest, PublishResponse, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest,
+    StatusReport, TailFrom, Trace, TraceQuery,
 };
 
 type Answer<T> = Result<Json<T>, ApiError>;
@@ -34,6 +34,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/services/{name}", get(service))
         .route("/v1/events", get(tail).post(publish))
+        .route("/v1/requests", post(ask))
         .route("/v1/dead", get(dead_list))
         .route("/v1/dead/{id}", get(dead_show))
         .route("/v1/dead/retry", post(dead_retry))
@@ -96,6 +97,14 @@ async fn publish(State(admin): State<Arc<Admin>>, request: Body) -> Answer<Publi
         return Ok(Json(PublishResponse { published: Vec::new() }));
     }
     Ok(Json(PublishResponse { published: admin.backend.publish(batch).await? }))
+}
+
+async fn ask(State(admin): State<Arc<Admin>>, request: Body) -> Answer<AskReply> {
+    let request: AskRequest = from_body(&admin, request).await?;
+    if request.request.is_empty() {
+        return Err(ApiError::invalid("`request` is missing; give a topic, or a function as shop:orders/quotes.quote"));
+    }
+    Ok(Json(admin.backend.request(request).await?))
 }
 
 /// Query of `GET /v1/events`.

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex};
 
 use busway_gateway::api::{
-    ApiError, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvPage, KvQuery,
-    NodeStatus, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport,
-    TailFrom, Trace, TraceQuery,
+    ApiError, AskReply, AskRequest, BusStatus, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten,
+    KvPage, KvQuery, NodeStatus, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo,
+    ShutdownRequest, StatusReport, TailFrom, Trace, TraceQuery,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Limits, Logged, Offset, ServiceName, Timestamp};
@@ -62,6 +62,10 @@ impl Fake {
 impl AdminBackend for Fake {
     fn publish(&self, batch: Vec<PublishRequest>) -> Reply<'_, Vec<PublishReply>> {
         Box::pin(async { self.append(batch) })
+    }
+
+    fn request(&self, _: AskRequest) -> Reply<'_, AskReply> {
+        Box::pin(async { nothing() })
     }
 
     fn tail_position(&self, from: TailFrom) -> Reply<'_, Offset> {

@@ -69,6 +69,9 @@ impl ChunkContext {
     }
 }
 
+/// From here on the indexes of derived ids are those of requests, below those of events; a delivery publishes far fewer.
+const REQUESTS_FROM: u32 = 1 << 31;
+
 /// What a caller keeps of its time for itself when it asks, or a twentieth if that is more.
 const LEAST_LEFT: Duration = Duration::from_millis(10);
 
@@ -80,6 +83,8 @@ pub(crate) struct Delivering {
     pub(super) attempt: u32,
     published: Vec<Arc<Event>>,
     published_bytes: usize,
+    /// Requests that it asked.
+    asked: u32,
     pub(super) kv: KvTransaction,
 }
 
@@ -167,6 +172,7 @@ impl GuestState {
         self.delivery.place = Some(place);
         self.delivery.attempt = attempt;
         self.delivery.published_bytes = 0;
+        self.delivery.asked = 0;
     }
 
     /// The delivery was acknowledged: gives what becomes visible, which later deliveries of the chunk can read.
@@ -215,7 +221,14 @@ impl GuestState {
         // The caller keeps some of its time, to do something about a request that is not answered.
         let within = left.saturating_sub((left / 20).max(LEAST_LEFT)).max(left / 2);
         let Draft { topic, key, data, .. } = draft;
-        let request = Request { topic, key, data, causality, within, chain: chain.into() };
+        // Another attempt asks under the same ids, so that whoever answers can tell a repetition.
+        let id = in_hand(self.chunk.as_ref(), &self.delivery).map(|input| {
+            let (subscription, generation) =
+                self.chunk.as_ref().map_or(("", 0), |chunk| (&*chunk.subscription, chunk.chunk.generation));
+            EventId::derived(input.id, subscription, generation, REQUESTS_FROM.saturating_add(self.delivery.asked))
+        });
+        self.delivery.asked = self.delivery.asked.saturating_add(1);
+        let request = Request { id, topic, key, data, causality, within, chain: chain.into() };
         Ok(service.bus.request(&service.settings.name, request))
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use busway_types::{Causality, Effects, Event, Key, ServiceName, Topic};
+use busway_types::{Causality, Effects, Event, EventId, Key, ServiceName, Topic};
 use bytes::Bytes;
 
 use crate::capability::Refusal;
@@ -17,6 +17,8 @@ use crate::capability::Refusal;
 /// A request on its way from a service to whoever answers it.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Its id, the same at each attempt of the delivery that asks; none to have one made.
+    pub id: Option<EventId>,
     /// The topic of the function.
     pub topic: Topic,
     /// The parameter `key`, if the function has one.

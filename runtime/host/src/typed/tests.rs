@@ -287,6 +287,10 @@ fn values_take_no_more_memory_than_there_is_room_and_what_is_written_over_takes_
         let made = read_into(params, given.as_bytes(), &mut Vec::new(), usize::MAX).unwrap();
         assert!(made > ROOM, "{made}");
     }
+    // Checking counts as reading does.
+    let many = format!(r#"{{"x":[{}]}}"#, vec!["{}"; 20_000].join(","));
+    let told = read_into(&records, many.as_bytes(), &mut Vec::new(), usize::MAX).unwrap_err();
+    assert_eq!(check(&records, many.as_bytes(), Unknown::Refuse), Err(told));
     let mut arguments = Vec::new();
     let few = br#"{"x":[{},{}]}"#;
     let made = read_into(&records, few, &mut arguments, ROOM).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Role: answers the calls of `busway-gateway` from the engine, the driver and the services. Holds no state of its own.
 
+mod ask;
 mod dead;
 mod replay;
 mod status;
@@ -11,9 +12,9 @@ use std::sync::Arc;
 
 use busway_engine::KvSelect;
 use busway_gateway::api::{
-    ApiError, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvEntry, KvPage, KvQuery,
-    PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest, StatusReport, TailFrom,
-    Trace, TraceQuery,
+    ApiError, AskReply, AskRequest, DeadChanged, DeadDetail, DeadFilter, DeadPage, ForgetRequest, Forgotten, KvEntry,
+    KvPage, KvQuery, PublishReply, PublishRequest, ReplayReply, ReplayRequest, ServiceInfo, ShutdownRequest,
+    StatusReport, TailFrom, Trace, TraceQuery,
 };
 use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Topic};
@@ -101,6 +102,13 @@ impl Admin {
 impl AdminBackend for Admin {
     fn publish(&self, batch: Vec<PublishRequest>) -> Reply<'_, Vec<PublishReply>> {
         Box::pin(self.publish_batch(batch))
+    }
+
+    fn request(&self, request: AskRequest) -> Reply<'_, AskReply> {
+        Box::pin(async move {
+            self.started().await?;
+            ask::ask(&self.inner, request).await
+        })
     }
 
     fn tail_position(&self, from: TailFrom) -> Reply<'_, Offset> {

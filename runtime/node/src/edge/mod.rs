@@ -52,7 +52,7 @@ impl EdgeNode {
         let Some(checked) = self.inner.contracts.check_request(&topic, &data) else {
             return Err(EdgeError::NotFound(format!("no service answers `{topic}`")));
         };
-        let key = match checked.map_err(|unfit| unfit_data(&unfit, None))? {
+        let key = match checked.map_err(|unfit| unfit_data(&unfit, None))?.key {
             Some(found) => Some(Key::new(&found, limits).map_err(|error| EdgeError::Invalid {
                 detail: error.to_string(),
                 index: None,
@@ -62,7 +62,7 @@ impl EdgeNode {
             None => key,
         };
         let causality: Causality = Origin { traceparent, ..Origin::default() }.into();
-        let request = Request { topic, key, data, causality, within, chain: Arc::new([]) };
+        let request = Request { id: None, topic, key, data, causality, within, chain: Arc::new([]) };
         self.inner.requests.ask(request).await.map_err(|error| match error {
             RequestError::NoHandler(_) => EdgeError::NotFound(error.to_string()),
             RequestError::Overloaded(detail) => EdgeError::Overloaded(detail),

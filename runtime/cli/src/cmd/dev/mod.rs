@@ -191,6 +191,7 @@ async fn events(node: &Node, output: &mut Output) -> Result<()> {
 fn human(event: &Envelope) -> String {
     let json = event.data.as_ref().map(|data| data.get());
     let data = json.or(event.text.as_deref()).or(event.base64.as_deref()).unwrap_or_default();
+    let data = &super::tail::compact(data);
     let key = event.key.as_deref().map_or_else(|| "-".to_owned(), shown);
     format!("{}{} {} {}", "event | ".magenta(), event.topic.cyan(), key.bold(), preview(data, 400))
 }

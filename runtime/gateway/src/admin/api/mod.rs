@@ -4,6 +4,7 @@
 //! milliseconds since 1970). `ADMIN.md` beside this crate describes the routes. No HTTP here, no behaviour beyond
 //! conversion and checks. Requests refuse unknown fields; replies may grow fields, which clients ignore.
 
+mod ask;
 mod dead;
 mod event;
 mod problem;
@@ -12,6 +13,7 @@ mod status;
 mod time;
 mod trace;
 
+pub use ask::{AskReply, AskRequest};
 pub use dead::{DeadChanged, DeadDetail, DeadEntry, DeadFilter, DeadPage};
 pub use event::{Envelope, HeaderField, Payload, PublishReply, PublishRequest, PublishResponse, TailFrom, TailLine};
 pub use problem::{ApiError, Problem};

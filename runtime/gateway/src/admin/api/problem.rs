@@ -71,6 +71,12 @@ pub enum ApiError {
         /// How long it was given.
         detail: String,
     },
+    /// Whoever should have answered a request failed.
+    #[error("{detail}")]
+    BadAnswer {
+        /// What failed.
+        detail: String,
+    },
     /// The node failed; an operator has to look.
     #[error("{detail}")]
     Failed {
@@ -127,6 +133,7 @@ impl ApiError {
             Self::TooLarge { .. } => (413, "too-large", "Larger than allowed"),
             Self::WrongHost { .. } => (421, "wrong-host", "This node does not serve that host"),
             Self::Failed { .. } => (500, "failed", "The node failed"),
+            Self::BadAnswer { .. } => (502, "bad-answer", "The service that answers failed"),
             Self::Overloaded { .. } => (503, "overloaded", "No room now"),
             Self::Stopping { .. } => (503, "stopping", "The node is shutting down"),
             Self::TimedOut { .. } => (504, "timed-out", "The request took too long"),

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use wasmtime::component::Val;
 
-use super::{Reading, Value, find_case, fresh, names_of_cases};
+use super::{Reading, Value, find_case, fresh, names_of_cases, values};
 use crate::typed::mismatch::{Given, among, expected};
 
 /// The name of a choice in an object with one member.
@@ -89,6 +89,7 @@ impl Value<'_> {
             Choice::Err(of) => ("err", *of),
             Choice::Some(of) => ("some", Some(*of)),
         };
+        cx.spend(of.map_or(0, values))?;
         let mut payload = match (of, slot.is_some()) {
             (Some(of), true) => Some(Box::new(fresh(of, cx)?)),
             _ => None,

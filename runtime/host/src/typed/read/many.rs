@@ -6,8 +6,36 @@ use busway_contract::{Flags, Type};
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use wasmtime::component::Val;
 
-use super::{Reading, Value, fresh, names_of_flags};
+use super::{Reading, Value, fresh, names_of_flags, values};
 use crate::typed::mismatch::{Given, among};
+
+/// The next element of a list; its place is made once it is known to be there.
+struct Element<'a> {
+    of: &'a Type,
+    /// How many values it stands for.
+    one: usize,
+    list: Option<&'a mut Vec<Val>>,
+    count: usize,
+    grows: bool,
+    cx: &'a Reading,
+}
+
+impl<'de> DeserializeSeed<'de> for Element<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Self { of, one, mut list, count, grows, cx } = self;
+        cx.spend(one)?;
+        if let Some(items) = list.as_deref_mut()
+            && grows
+            && items.len() == count
+        {
+            items.push(fresh(of, cx)?);
+        }
+        let slot = list.and_then(|items| items.get_mut(count));
+        Value { ty: of, slot, cx }.deserialize(deserializer)
+    }
+}
 
 pub(super) fn elements<'de, A: SeqAccess<'de>>(
     mut seq: A,
@@ -17,18 +45,11 @@ pub(super) fn elements<'de, A: SeqAccess<'de>>(
     cx: &Reading,
 ) -> Result<(), A::Error> {
     let mut count = 0;
+    let one = values(of);
     loop {
-        if let Some(items) = list.as_deref_mut()
-            && items.len() == count
-            && length.is_none()
-        {
-            items.push(fresh(of, cx)?);
-        } else {
-            cx.spend(1)?;
-        }
-        let slot = list.as_deref_mut().and_then(|items| items.get_mut(count));
         // One that is too much is read as well, so that the message tells how many there are at least.
-        let read = seq.next_element_seed(Value { ty: of, slot, cx });
+        let grows = length.is_none();
+        let read = seq.next_element_seed(Element { of, one, list: list.as_deref_mut(), count, grows, cx });
         match cx.at(|| format!("[{count}]"), read)? {
             Some(()) => count += 1,
             None => break,
@@ -137,6 +158,34 @@ impl<'de> Visitor<'de> for Pair<'_> {
     }
 }
 
+/// The next entry of a map; its place is made once it is known to be there.
+struct Entry<'a> {
+    of: (&'a Type, &'a Type),
+    pairs: Option<&'a mut Vec<(Val, Val)>>,
+    count: usize,
+    cx: &'a Reading,
+}
+
+impl<'de> DeserializeSeed<'de> for Entry<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let Self { of: (key, value), mut pairs, count, cx } = self;
+        cx.spend(values(key).saturating_add(values(value)))?;
+        if let Some(pairs) = pairs.as_deref_mut()
+            && pairs.len() == count
+        {
+            pairs.push((fresh(key, cx)?, fresh(value, cx)?));
+        }
+        let (key_slot, value_slot) = match pairs.and_then(|pairs| pairs.get_mut(count)) {
+            Some((key, value)) => (Some(key), Some(value)),
+            None => (None, None),
+        };
+        let key = Value { ty: key, slot: key_slot, cx };
+        Pair { key, value: Value { ty: value, slot: value_slot, cx } }.deserialize(deserializer)
+    }
+}
+
 pub(super) fn map<'de, A: SeqAccess<'de>>(
     mut seq: A,
     (key, value): (&Type, &Type),
@@ -145,17 +194,7 @@ pub(super) fn map<'de, A: SeqAccess<'de>>(
 ) -> Result<(), A::Error> {
     let mut count = 0;
     loop {
-        match pairs.as_deref_mut() {
-            Some(pairs) if pairs.len() == count => pairs.push((fresh(key, cx)?, fresh(value, cx)?)),
-            _ => cx.spend(2)?,
-        }
-        let (key_slot, value_slot) = match pairs.as_deref_mut().and_then(|pairs| pairs.get_mut(count)) {
-            Some((key, value)) => (Some(key), Some(value)),
-            None => (None, None),
-        };
-        let pair =
-            Pair { key: Value { ty: key, slot: key_slot, cx }, value: Value { ty: value, slot: value_slot, cx } };
-        let read = seq.next_element_seed(pair);
+        let read = seq.next_element_seed(Entry { of: (key, value), pairs: pairs.as_deref_mut(), count, cx });
         match cx.at(|| format!("[{count}]"), read)? {
             Some(()) => count += 1,
             None => break,

@@ -98,7 +98,10 @@ pub(crate) fn read_value(ty: &Type, json: &[u8], room: usize) -> Result<Val, Mis
 
 fn read(params: &[Param], json: &[u8], cx: &Reading, slots: Slots<'_>) -> Result<(), Mismatch> {
     let members = Members { names: Names::Params(params), slots, cx };
-    finish(cx, json, |deserializer| deserializer.deserialize_any(members))
+    finish(cx, json, |deserializer| {
+        cx.spend(params.iter().map(|param| values(&param.ty)).sum())?;
+        deserializer.deserialize_any(members)
+    })
 }
 
 fn finish<'j>(
@@ -186,9 +189,18 @@ impl Reading {
     }
 }
 
-/// A value of a type, to be written over; none when the budget is spent.
+/// How many values one of a type has before anything is known of it. Counted alike whether it is read or only checked.
+fn values(ty: &Type) -> usize {
+    match ty {
+        Type::Record(record) => 1 + record.fields.iter().map(|field| values(&field.ty)).sum::<usize>(),
+        Type::Tuple(of) => 1 + of.iter().map(values).sum::<usize>(),
+        Type::FixedList(of, length) => 1 + values(of).saturating_mul(*length as usize),
+        _ => 1,
+    }
+}
+
+/// A value of a type, to be written over; none when there is no room for it.
 fn template(ty: &Type, budget: &Budget) -> Option<Val> {
-    budget.take(1)?;
     budget.allocate(VALUE_BYTES)?;
     Some(match ty {
         Type::Bool => Val::Bool(false),
@@ -265,6 +277,7 @@ impl Value<'_> {
         if self.is_nested_option() {
             return Ok(self);
         }
+        self.cx.spend(values(of))?;
         let slot = self.slot.map(|slot| inside(slot, of, self.cx)).transpose()?;
         Ok(Self { ty: of, slot, cx: self.cx })
     }
@@ -405,7 +418,6 @@ fn inside<'a, E: Error>(slot: &'a mut Val, ty: &Type, cx: &Reading) -> Result<&'
 fn fresh<E: Error>(ty: &Type, cx: &Reading) -> Result<Val, E> {
     match template(ty, &cx.budget) {
         Some(val) => Ok(val),
-        None if cx.budget.values.get() == 0 => cx.spend(usize::MAX).map(|()| Val::Bool(false)),
         None => Err(cx.no_room()),
     }
 }
