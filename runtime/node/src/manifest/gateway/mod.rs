@@ -4,6 +4,8 @@
 //! its file, a line in [`read`].
 
 mod auth;
+#[cfg(test)]
+mod auth_tests;
 mod cors;
 mod limits;
 mod live;
