@@ -13,12 +13,15 @@ use wasmparser::component_types::{
     ComponentValType,
 };
 use wasmparser::types::TypesRef;
-use wasmparser::{Parser, Payload, PrimitiveValType, ValidPayload, Validator, WasmFeatures};
+use wasmparser::{
+    ComponentType, ComponentTypeDeclaration, InstanceTypeDeclaration, Parser, Payload, PrimitiveValType, ValidPayload,
+    Validator, WasmFeatures,
+};
 
 use crate::id::ContractId;
 use crate::model::{Contract, Direction, Function, Param, Refused, Use};
 use crate::types::{Case, Enum, Field, Flags, Label, Record, Type, Variant};
-use crate::{MAX_DEPTH, MAX_FUNCTIONS, MAX_NAME, MAX_NODES};
+use crate::{MAX_DEPTH, MAX_FUNCTIONS, MAX_NAME, MAX_NODES, MAX_TOTAL_NODES};
 
 /// What a component does with contracts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,8 +45,17 @@ impl Uses {
 
 /// The bytes are not a valid component.
 #[derive(Debug, thiserror::Error)]
-#[error("the component is not valid: {0}")]
-pub struct Invalid(#[from] wasmparser::BinaryReaderError);
+pub enum Invalid {
+    /// They are damaged.
+    #[error("the component is not valid: {0}")]
+    Binary(#[from] wasmparser::BinaryReaderError),
+    /// A name in its types that nobody would give; the validator compares names over and over.
+    #[error("a name in the types of the component has {0} letters; at most {LONGEST_NAME} are taken")]
+    Name(usize),
+}
+
+/// Letters of a name in any type of a component, of a contract or not.
+const LONGEST_NAME: usize = 1_024;
 
 /// Reads the contracts of a component.
 pub fn read(bytes: &[u8]) -> Result<Uses, Invalid> {
@@ -70,13 +82,19 @@ pub fn read(bytes: &[u8]) -> Result<Uses, Invalid> {
                     exports.push(export?.name.name.to_owned());
                 }
             }
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone() {
+                    check_names(&ty?)?;
+                }
+            }
             _ => {}
         }
         // Bodies of functions are the compiler's business.
         if let ValidPayload::End(types) = validator.payload(&payload)? {
             if depth == 0 {
-                collect(types.as_ref(), Direction::Produces, &imports, &mut found);
-                collect(types.as_ref(), Direction::Handles, &exports, &mut found);
+                let mut nodes = 0;
+                collect(types.as_ref(), Direction::Produces, &imports, &mut nodes, &mut found);
+                collect(types.as_ref(), Direction::Handles, &exports, &mut nodes, &mut found);
             }
             depth = depth.saturating_sub(1);
         }
@@ -84,7 +102,35 @@ pub fn read(bytes: &[u8]) -> Result<Uses, Invalid> {
     Ok(found)
 }
 
-fn collect(types: TypesRef<'_>, direction: Direction, names: &[String], found: &mut Uses) {
+/// Refuses names that are far too long, before the validator looks at them.
+fn check_names(ty: &ComponentType<'_>) -> Result<(), Invalid> {
+    let check = |name: &str| if name.len() > LONGEST_NAME { Err(Invalid::Name(name.len())) } else { Ok(()) };
+    match ty {
+        ComponentType::Defined(wasmparser::ComponentDefinedType::Record(fields)) => {
+            fields.iter().try_for_each(|(name, _)| check(name))
+        }
+        ComponentType::Defined(wasmparser::ComponentDefinedType::Variant(cases)) => {
+            cases.iter().try_for_each(|case| check(case.name))
+        }
+        ComponentType::Defined(
+            wasmparser::ComponentDefinedType::Flags(names) | wasmparser::ComponentDefinedType::Enum(names),
+        ) => names.iter().try_for_each(|name| check(name)),
+        ComponentType::Func(function) => function.params.iter().try_for_each(|(name, _)| check(name)),
+        ComponentType::Instance(declarations) => declarations.iter().try_for_each(|declared| match declared {
+            InstanceTypeDeclaration::Type(ty) => check_names(ty),
+            InstanceTypeDeclaration::Export { name, .. } => check(name.name),
+            _ => Ok(()),
+        }),
+        ComponentType::Component(declarations) => declarations.iter().try_for_each(|declared| match declared {
+            ComponentTypeDeclaration::Type(ty) => check_names(ty),
+            ComponentTypeDeclaration::Export { name, .. } => check(name.name),
+            _ => Ok(()),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn collect(types: TypesRef<'_>, direction: Direction, names: &[String], nodes: &mut usize, found: &mut Uses) {
     for name in names {
         let item = match direction {
             Direction::Produces => types.component_item_for_import(name),
@@ -95,7 +141,7 @@ fn collect(types: TypesRef<'_>, direction: Direction, names: &[String], found: &
         if id.is_reserved() {
             continue;
         }
-        match contract(types, &types[instance], id, direction) {
+        match contract(types, &types[instance], id, direction, nodes) {
             Ok(None) => found.types_only.push((direction, name.clone())),
             Ok(Some(contract)) => {
                 let all: usize = found.uses.iter().map(|used| used.contract.functions.len()).sum();
@@ -117,6 +163,7 @@ fn contract(
     instance: &ComponentInstanceType,
     id: ContractId,
     direction: Direction,
+    nodes: &mut usize,
 ) -> Result<Option<Contract>, Refused> {
     let refuse = |place: &str, reason: &str| Refused {
         interface: id.to_string(),
@@ -137,7 +184,7 @@ fn contract(
                                   instances work side by side: declare it as `func`";
                     return Err(refuse(name, reason));
                 }
-                let read = function_of(types, name, function);
+                let read = function_of(types, name, function, nodes);
                 functions.push(read.map_err(|(place, reason)| refuse(&format!("{name}({place})"), &reason))?);
             }
             _ => {}
@@ -149,7 +196,13 @@ fn contract(
 /// A place inside a function and what is wrong there.
 type Wrong = (String, String);
 
-fn function_of(types: TypesRef<'_>, name: &str, function: &ComponentFuncType) -> Result<Function, Wrong> {
+/// Reads a function; `nodes` counts those of all functions of the component, which each have types of their own here.
+fn function_of(
+    types: TypesRef<'_>,
+    name: &str,
+    function: &ComponentFuncType,
+    nodes: &mut usize,
+) -> Result<Function, Wrong> {
     let mut reader = Reader { types: &types, path: Vec::new(), nodes: 0 };
     let mut params = Vec::with_capacity(function.params.len());
     named(name).map_err(|reason| (String::new(), reason))?;
@@ -166,6 +219,11 @@ fn function_of(types: TypesRef<'_>, name: &str, function: &ComponentFuncType) ->
             Some(ty.map_err(|reason| (reader.place(), reason))?)
         }
     };
+    *nodes = nodes.saturating_add(reader.nodes);
+    if *nodes > MAX_TOTAL_NODES {
+        let reason = format!("the types of all functions have more than {MAX_TOTAL_NODES} parts; make them smaller");
+        return Err((String::new(), reason));
+    }
     Ok(Function { name: name.into(), docs: None, params, result })
 }
 
@@ -208,6 +266,14 @@ impl Reader<'_> {
                 self.defined(&types[id])
             }
         }
+    }
+
+    /// Cases of an enum, or flags; each is a part.
+    fn labels<'n>(&mut self, names: impl Iterator<Item = &'n str>) -> Result<Vec<Label>, String> {
+        let labels: Vec<Label> = names.map(label).collect::<Result<_, _>>()?;
+        self.nodes = self.nodes.saturating_add(labels.len());
+        self.check()?;
+        Ok(labels)
     }
 
     fn fixed_list(&mut self, of: ComponentValType, length: u32) -> Result<Type, String> {
@@ -269,11 +335,11 @@ impl Reader<'_> {
                 Type::Variant(Variant { name: None, docs: None, cases }.into())
             }
             ComponentDefinedType::Enum(names) => {
-                let cases = names.iter().map(|name| label(name.as_str())).collect::<Result<_, _>>()?;
+                let cases = self.labels(names.iter().map(wasmparser::names::KebabString::as_str))?;
                 Type::Enum(Enum { name: None, docs: None, cases }.into())
             }
             ComponentDefinedType::Flags(names) => {
-                let flags = names.iter().map(|name| label(name.as_str())).collect::<Result<_, _>>()?;
+                let flags = self.labels(names.iter().map(wasmparser::names::KebabString::as_str))?;
                 Type::Flags(Flags { name: None, docs: None, flags }.into())
             }
             ComponentDefinedType::Own(_) | ComponentDefinedType::Borrow(_) => {

@@ -52,3 +52,6 @@ pub const MAX_NAME: usize = 128;
 /// Nodes that the parameters and the result of one function may have together, as a tree: a type that is used twice counts
 /// twice.
 pub const MAX_NODES: usize = 10_000;
+
+/// Nodes of all functions of a component together.
+pub const MAX_TOTAL_NODES: usize = 200_000;

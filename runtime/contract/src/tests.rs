@@ -93,6 +93,14 @@ fn names_are_bounded_and_fixed_lists_count_all_that_is_in_them() {
         )
     };
     assert_eq!(uses(&record(&"n".repeat(128))).refused, []);
+    let far = crate::component::read(&wat::parse_str(record(&"n".repeat(1_025))).unwrap()).unwrap_err().to_string();
+    assert!(far.contains("has 1025 letters"), "{far}");
+    let cases = (0..10_000).map(|n| format!("\"c{n}\" ")).collect::<Vec<_>>().concat();
+    let many = format!(
+        r#"(component (import "a:b/c@1.0.0" (instance (type $r (enum {cases})) (export "r" (type $e (eq $r)))
+          (export "f" (func (param "x" $e))))))"#
+    );
+    assert!(uses(&many).refused[0].to_string().contains("more than 10000 parts"));
     let told = uses(&record(&"n".repeat(129))).refused[0].to_string();
     assert!(told.contains("has 129 letters; at most 128 are allowed"), "{told}");
     let folder = tempfile::tempdir().unwrap();
@@ -104,4 +112,20 @@ fn names_are_bounded_and_fixed_lists_count_all_that_is_in_them() {
     };
     assert_eq!((source(90).found.len(), source(90).problems.len()), (1, 0));
     assert!(source(110).problems[0].contains("more than 10000 parts"), "{:?}", source(110));
+}
+
+#[test]
+fn the_types_of_all_functions_of_a_component_are_bounded_together() {
+    let component = |functions: usize| {
+        let fields = (0..1_000).map(|n| format!("(field \"f{n}\" u8) ")).collect::<Vec<_>>().concat();
+        let functions =
+            (0..functions).map(|n| format!("(export \"g{n}\" (func (param \"x\" $e)))\n")).collect::<Vec<_>>().concat();
+        format!(
+            "(component (import \"a:b/c@1.0.0\" (instance (type $r (record {fields})) (export \"r\" (type $e (eq $r)))
+              {functions})))"
+        )
+    };
+    assert_eq!(uses(&component(199)).refused, []);
+    let told = uses(&component(200)).refused[0].to_string();
+    assert!(told.contains("have more than 200000 parts"), "{told}");
 }

@@ -185,11 +185,17 @@ impl Reader<'_> {
                 Type::Variant(Variant { name, docs: about, cases }.into())
             }
             TypeDefKind::Enum(of) => {
-                let cases = of.cases.iter().map(|case| label(&case.name, &case.docs)).collect::<Result<_, _>>()?;
+                let cases: Vec<_> =
+                    of.cases.iter().map(|case| label(&case.name, &case.docs)).collect::<Result<_, _>>()?;
+                self.nodes = self.nodes.saturating_add(cases.len());
+                self.check()?;
                 Type::Enum(Enum { name, docs: about, cases }.into())
             }
             TypeDefKind::Flags(of) => {
-                let flags = of.flags.iter().map(|flag| label(&flag.name, &flag.docs)).collect::<Result<_, _>>()?;
+                let flags: Vec<_> =
+                    of.flags.iter().map(|flag| label(&flag.name, &flag.docs)).collect::<Result<_, _>>()?;
+                self.nodes = self.nodes.saturating_add(flags.len());
+                self.check()?;
                 Type::Flags(Flags { name, docs: about, flags }.into())
             }
             kind => self.unnamed(kind)?,
