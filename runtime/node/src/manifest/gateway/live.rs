@@ -146,3 +146,67 @@ pub(super) fn file(route: &Table<'_>, base: &Path) -> Option<Target> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use busway_gateway::edge::RouteConfig;
+
+    use super::super::super::Manifest;
+    use super::*;
+
+    fn routes(folder: &Path, routes: &str) -> Result<Vec<RouteConfig>, String> {
+        let text = format!("[gateway]\nlisten = \"127.0.0.1:0\"\n{routes}");
+        let manifest = Manifest::parse(&folder.join("busway.toml"), &text);
+        let told = |findings: Vec<_>| findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        manifest.map(|manifest| manifest.gateway.edge.routes).map_err(told)
+    }
+
+    #[test]
+    fn routes_that_push_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("page.html"), "<p>").expect("written");
+        let read = routes(
+            folder.path(),
+            r#"
+[gateway.live]
+listeners = 10
+stream-time = "1m"
+[[gateway.routes]]
+path = "/"
+file = "page.html"
+[[gateway.routes]]
+path = "/live"
+events = ["shop.>", "a.b"]
+[[gateway.routes]]
+path = "/socket.io"
+socketio = { in = "chat.in", out = "chat.out", rooms = "chat.rooms", namespaces = { "/x" = { in = "x.in", out = "x.out" } } }
+"#,
+        )
+        .expect("sound");
+        let Target::File(file) = &read[0].target else { panic!("{:?}", read[0]) };
+        assert_eq!((file.media_type, &file.bytes[..]), ("text/html; charset=utf-8", &b"<p>"[..]));
+        assert_eq!(read[1].target, Target::Events(vec!["shop.>".parse().expect("one"), "a.b".parse().expect("one")]));
+        let Target::SocketIo(socketio) = &read[2].target else { panic!("{:?}", read[2]) };
+        assert_eq!(socketio.namespaces.keys().collect::<Vec<_>>(), ["/", "/x"]);
+        assert_eq!(socketio.namespaces["/"].rooms.as_ref().map(Topic::as_str), Some("chat.rooms"));
+        assert_eq!(socketio.namespaces["/x"].outgoing.as_str(), "x.out");
+    }
+
+    #[test]
+    fn mistakes_in_them_are_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (target, told) in [
+            ("file = \"missing.html\"", "cannot read"),
+            ("file = \"../secret.key\"", "of a kind that is not served"),
+            ("events = []", "selects nothing"),
+            ("socketio = { in = \"a\" }", "needs `out`"),
+            ("socketio = { in = \"a\", out = \"b\", roms = \"c\" }", "rooms"),
+            ("socketio = { namespaces = { admin = { in = \"a\", out = \"b\" } } }", "no name of a namespace"),
+            ("service = \"a\"\nevents = [\"b\"]", "leads to one thing"),
+        ] {
+            let error =
+                routes(folder.path(), &format!("[[gateway.routes]]\npath = \"/x\"\n{target}")).expect_err(target);
+            assert!(error.contains(told), "{target}: {error}");
+        }
+    }
+}
