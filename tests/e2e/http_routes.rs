@@ -105,7 +105,9 @@ async fn one_component_answers_http_and_handles_events_in_two_pools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swap_under_load_fails_no_request() {
     const LOOPS: usize = 4;
-    let app = App::new().with(services::HELLO, "hello").manifest(&routes(&[("/", "hello")]));
+    // More often than one client may by default.
+    let often = "\n[gateway.rate]\nrequests = \"100000/s\"\nburst = 100000\n";
+    let app = App::new().with(services::HELLO, "hello").manifest(&format!("{}{often}", routes(&[("/", "hello")])));
     // The service is a file of the folder, so that another file swaps it.
     let bus = app.run().await;
     let addr = addr(&bus);
