@@ -63,13 +63,14 @@ impl Shop {
         self.folder.path()
     }
 
-    /// The data of everything on a topic, once there is that much of it.
+    /// Every event on a topic, once there is that much of it.
     fn tail(&self, pattern: &str, count: usize) -> Vec<serde_json::Value> {
         let clock = SystemClock::new();
         let began = clock.now();
         loop {
             let told = ask(self.runtime(), &["tail", pattern, "--from", "start", "--json", "--no-follow"], "");
-            let lines: Vec<_> = told.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+            let event = |line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["event"].take();
+            let lines: Vec<_> = told.lines().map(event).collect();
             if lines.len() >= count {
                 return lines;
             }
