@@ -179,6 +179,22 @@ pub(crate) async fn typed_source() {
     bus.stop().await;
 }
 
+/// Without a list a service may publish what it was built to publish; with one the list is all, whatever it was built for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_topics_holds_for_contracts_too() {
+    let app = App::new().service("source", programs::TYPED_SOURCE, "publish = []\n");
+    let bus = app.run().await;
+    let refused = bus.status().await.refused.remove(0).reason;
+    assert!(refused.contains("produce the contract `test:values/outputs@1.0.0`"), "{refused}");
+    assert!(refused.contains("publish = [\"test.values.v1.outputs.*\"]"), "{refused}");
+    bus.stop().await;
+    let given = "publish = [\"test.values.v1.outputs.*\"]\n";
+    let bus = App::new().service("source", programs::TYPED_SOURCE, given).run().await;
+    bus.until("the task is done", |status| status.services[0].state == ServiceState::Finished).await;
+    assert_eq!(bus.tail("test.values.v1.outputs.>").await.len(), 2);
+    bus.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 pub(crate) async fn typed_echo() {
     let app = App::new().with(programs::TYPED_ECHO, "echo");

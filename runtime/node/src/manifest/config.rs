@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use busway_contract::Keys;
+use busway_contract::{ContractId, Keys};
 use busway_types::{Ordering, Pattern, RetryPolicy, ServiceName, StartAt, Topic};
 
 use super::http::HttpConfig;
@@ -115,6 +115,8 @@ pub struct ServiceConfig {
     pub subscribe: Option<Vec<Pattern>>,
     /// Where it may publish to.
     pub publish: Vec<Pattern>,
+    /// Whether the manifest says where it may publish to: then that is all, also for the contracts that it produces.
+    pub publish_is_given: bool,
     /// Deliveries at the same time, 1 to 64.
     pub concurrency: usize,
     /// Which events wait for each other.
@@ -186,6 +188,7 @@ impl ServiceConfig {
             enabled: true,
             subscribe: None,
             publish: public(),
+            publish_is_given: false,
             concurrency: Self::CONCURRENCY,
             ordering: Ordering::default(),
             retry: RetryPolicy::default(),
@@ -215,6 +218,20 @@ impl ServiceConfig {
     /// What is to be said when it published to `topic` without a grant.
     pub fn publish_denied(&self, topic: &str) -> Denied {
         self.denied(format!("publish to `{topic}`"), "publish", &self.publish, &[topic.to_owned()])
+    }
+
+    /// Grants what a component needs that produces a contract with these topics: importing it is asking for it, and nobody
+    /// has to write that down as well. Where the manifest says where it may publish to, it says so of contracts too.
+    pub fn grant_contract(&mut self, contract: &ContractId, topics: &[Topic]) -> Result<(), Denied> {
+        if !self.publish_is_given {
+            self.publish.extend(topics.iter().map(Pattern::from));
+            return Ok(());
+        }
+        if topics.iter().all(|topic| self.may_publish(topic)) {
+            return Ok(());
+        }
+        let wanted = format!("{}.*", contract.topic_prefix());
+        Err(self.denied(format!("produce the contract `{contract}`"), "publish", &self.publish, &[wanted]))
     }
 
     /// What it receives when its component asks for `wanted`: what the manifest says, else that, as far as it lies under

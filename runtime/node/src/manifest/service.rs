@@ -46,6 +46,7 @@ pub(super) fn read(table: &Table<'_>, name: ServiceName, manifest: &Path, base: 
     service.subscribe = table.list("subscribe");
     if let Some(publish) = table.list("publish") {
         service.publish = publish;
+        service.publish_is_given = true;
     }
     if let Some(concurrency) = table.integer("concurrency", 1..=64) {
         service.concurrency = concurrency as usize;

@@ -153,7 +153,7 @@ pub fn examine(
     let compiled = host.compile(config.name.as_str(), &bytes)?;
     drop(bytes);
     config.keys.check(&compiled.inspection().contracts)?;
-    grant_contracts(&mut config, compiled.inspection());
+    grant_contracts(&mut config, compiled.inspection())?;
     let bus = bus(&config);
     let linked = compiled.link(host, settings(&config), bus)?;
     let mut subscriptions = Vec::new();
@@ -171,12 +171,12 @@ pub fn examine(
     Ok(Examined { hash, compiled, linked, subscriptions, config })
 }
 
-/// Importing a contract is asking to produce it: nobody has to write that down as well.
-fn grant_contracts(config: &mut ServiceConfig, inspection: &Inspection) {
+fn grant_contracts(config: &mut ServiceConfig, inspection: &Inspection) -> Result<(), StartError> {
     for contract in inspection.produced() {
         let topics = contract.functions.iter().filter_map(|function| contract.id.topic(&function.name).ok());
-        config.publish.extend(topics.map(|topic| Pattern::from(&topic)));
+        config.grant_contract(&contract.id, &topics.collect::<Vec<_>>())?;
     }
+    Ok(())
 }
 
 /// What the host has to know of a service's manifest.
