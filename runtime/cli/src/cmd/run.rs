@@ -38,7 +38,7 @@ pub(crate) struct RunArgs {
     /// Keep everything on disk in this folder; the same as `--engine file:DIR`
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
-    /// Where the gateway listens, such as 127.0.0.1:8080; overrides `listen` in [gateway] of the manifest [default: no gateway]
+    /// Where the gateway listens, such as 127.0.0.1:8080; overrides `listen` of `[gateway]` in the manifest [default: no gateway]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// End when every queue is empty and nothing is in flight
