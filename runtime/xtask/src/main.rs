@@ -112,7 +112,7 @@ fn test(arguments: &[OsString]) -> Result<()> {
     tools::npm("tests/documents")?;
     tools::npm("tests/socketio")?;
     tools::python("tests/socketio/requirements.txt")?;
-    tools::debian(&[("chromium", "chromium"), ("chromedriver", "chromium-driver")])?;
+    tools::debian(&[("curl", "curl"), ("chromium", "chromium"), ("chromedriver", "chromium-driver")])?;
     tools::python("tests/clients/requirements.txt")?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
