@@ -160,7 +160,7 @@ impl Writer {
                 let _ = writeln!(body, "        Err(\"`{name}` is not written yet\".into())");
             }
             Outcome::Answer(_) => {
-                let _ = writeln!(body, "        unimplemented!(\"`{name}` is not written yet\")");
+                let _ = writeln!(body, "        panic!(\"`{name}` is not written yet\")");
             }
         }
         format!("{docs}    fn {}({}){result} {{\n{body}    }}\n", ident(name), params.join(", "))
