@@ -60,7 +60,8 @@ pub(crate) trait Journal: Send + Sync {
     /// The parts that can be released one after the other, oldest first.
     fn segments(&self) -> Vec<SegmentInfo>;
     /// Gives parts back whose events are all below `offset`, as far as the state is kept elsewhere; hurries with
-    /// that when space is `short`.
+    /// that when space is `short`. Nothing goes before all that was submitted so far is safe: the caller has counted
+    /// it in, and asks again and again ([`Releases`](busway_log::Releases)).
     fn release_before(&self, offset: Offset, short: bool) -> Result<(), EngineError>;
     /// What of the state is kept apart, if anything is.
     fn view(&self) -> Option<&Arc<dyn View>> {

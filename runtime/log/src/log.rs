@@ -221,8 +221,9 @@ impl Log {
         (self.shared.groups.load(Ordering::Relaxed), self.shared.syncs.load(Ordering::Relaxed))
     }
 
-    /// Gives the segments back whose events are all below `offset`, as far as a checkpoint makes them needless. Cheap: the
-    /// files are given back a moment later, on a thread of the log.
+    /// Gives the segments back whose events are all below `offset`, as far as a checkpoint makes them needless and once
+    /// all that was submitted so far is as safe as the durability promises: a wish that comes too early is granted by a
+    /// later call. Cheap: the files are given back a moment later, on a thread of the log.
     pub fn release_before(&self, offset: Offset) -> Result<(), LogError> {
         if let Some(error) = self.shared.failure() {
             return Err(error.clone());
@@ -235,7 +236,7 @@ impl Log {
     /// without waiting for the next segment, which may never come. They are given back by the next call.
     pub fn make_room_before(&self, offset: Offset) -> Result<(), LogError> {
         self.release_before(offset)?;
-        if upkeep::waits_for_checkpoint(&self.shared, offset) {
+        if !lock(&self.shared.releases).is_waiting() && upkeep::waits_for_checkpoint(&self.shared, offset) {
             self.shared.want_checkpoint();
         }
         Ok(())

@@ -11,7 +11,8 @@ use crate::error::LogError;
 use crate::fs::Fs;
 use crate::index::Indexes;
 use crate::lock;
-use crate::options::LogOptions;
+use crate::options::{Durability, LogOptions};
+use crate::release::Releases;
 use crate::segment::Segment;
 use crate::spare::Spares;
 use crate::txn::Txn;
@@ -48,6 +49,8 @@ pub(crate) struct Queue {
     pub(crate) closed: bool,
     /// The committer sleeps and has to be woken.
     pub(crate) waiting: bool,
+    /// The last transaction that ever was in it.
+    pub(crate) submitted: u64,
 }
 
 /// The newest complete checkpoint in the log.
@@ -81,6 +84,7 @@ pub(crate) struct Shared {
     /// Why nothing can be written any more.
     failed: OnceLock<LogError>,
     pub(crate) checkpoint: Mutex<Option<Mark>>,
+    pub(crate) releases: Mutex<Releases>,
     pub(crate) spares: Spares,
     pub(crate) upkeep: Upkeep,
     pub(crate) indexes: Indexes,
@@ -107,7 +111,7 @@ impl Shared {
             dir,
             options,
             segments: RwLock::new(segments),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { submitted: synced_seq, ..Queue::default() }),
             wake: Condvar::new(),
             written_offset: AtomicU64::new(head),
             synced_offset: AtomicU64::new(head),
@@ -117,6 +121,7 @@ impl Shared {
             view_full: AtomicBool::new(false),
             failed: OnceLock::new(),
             checkpoint: Mutex::new(checkpoint),
+            releases: Mutex::default(),
             spares,
             upkeep: Upkeep::default(),
             indexes: Indexes::default(),
@@ -141,6 +146,15 @@ impl Shared {
     /// All up to this transaction is synced now.
     pub(crate) fn note_synced(&self, seq: u64) {
         self.synced_seq.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    /// All up to this transaction survives what the durability names, or can be made to before a file is removed.
+    pub(crate) fn safe_seq(&self) -> u64 {
+        match self.options.durability {
+            Durability::Sync | Durability::Interval(_) => self.synced_seq(),
+            // What is written is synced before a segment is given back.
+            Durability::Memory => self.segments().last().map_or(0, |segment| segment.next_seq() - 1),
+        }
     }
 
     /// Whether the view waits for room on the disk.
@@ -178,6 +192,7 @@ impl Shared {
             return Err(job);
         }
         self.queued_bytes.fetch_add(job.bytes, Ordering::Relaxed);
+        queue.submitted = job.txns.last().map_or(queue.submitted, |txn| txn.seq);
         queue.jobs.push_back(job);
         self.wake_committer(&mut queue);
         Ok(())

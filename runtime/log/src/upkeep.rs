@@ -158,9 +158,17 @@ fn next_without_footer(shared: &Shared) -> Option<Arc<Segment>> {
     segments.iter().take(segments.len() - 1).find(|segment| segment.summary().is_none()).cloned()
 }
 
-/// Takes whole segments out of the list whose events are all below `offset` and that no replay needs. Cheap: the files
-/// are given back by the thread.
+/// Takes whole segments out of the list whose events are all below `offset` and that no replay needs, once everything
+/// submitted so far is safe: until then a wish waits for the next call. Cheap: the files are given back by the thread.
 pub(crate) fn release_before(shared: &Shared, offset: Offset) {
+    let submitted = lock(&shared.queue).submitted;
+    let safe = if mutant("released-before-safe") { submitted } else { shared.safe_seq() };
+    if let Some(offset) = lock(&shared.releases).ask(offset, submitted, safe) {
+        take_out(shared, offset);
+    }
+}
+
+fn take_out(shared: &Shared, offset: Offset) {
     let Some(mark) = *lock(&shared.checkpoint) else { return };
     let free = |segments: &[Arc<Segment>]| {
         let needless = |s: &Segment| {

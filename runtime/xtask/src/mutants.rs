@@ -40,7 +40,7 @@ const fn mutant(name: &'static str, breaks: &'static str, proof: Proof) -> Mutan
     Mutant { name, breaks, proof }
 }
 
-const ALL: [Mutant; 25] = [
+const ALL: [Mutant; 26] = [
     mutant("acknowledge-before-sync", "a publisher is told before its event is synced", Proof::Sim),
     mutant("failed-sync-ignored", "a failed sync counts as done", Proof::Sim),
     mutant("folder-not-synced", "a segment's name may be lost with the power", Proof::Sim),
@@ -64,6 +64,7 @@ const ALL: [Mutant; 25] = [
     mutant("interval-not-kept", "a disk that is synced by the clock is synced too late", Proof::Sim),
     mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Unit("damage")),
     mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Unit("damage")),
+    mutant("released-before-safe", "segments go before what made them needless is safe", Proof::Unit("released_before")),
     mutant("stale-epoch-accepted", "a former owner may settle", Proof::Unit("memory_keeps")),
     mutant(
         "outbox-released-on-error",

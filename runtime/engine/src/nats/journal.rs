@@ -10,7 +10,7 @@ use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use busway_log::{SegmentInfo, Space, Txn};
+use busway_log::{Releases, SegmentInfo, Space, Txn};
 use busway_types::{Event, EventId, Logged, Offset, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -39,6 +39,8 @@ pub(super) struct Job {
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    /// The last transaction that ever was in it.
+    submitted: u64,
     closed: bool,
     /// Why nothing is taken any more.
     ended: Option<EngineError>,
@@ -50,6 +52,9 @@ pub(super) struct Shared {
     work: Notify,
     queued_bytes: AtomicUsize,
     marks: Mutex<Marks>,
+    releases: Mutex<Releases>,
+    /// All up to this transaction is confirmed.
+    safe_seq: AtomicU64,
     /// The last message that is confirmed.
     last: AtomicU64,
     /// The offset behind the last confirmed event.
@@ -70,12 +75,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(marks: Marks, last: u64, safe_offset: Offset, covered: u64) -> Self {
+    /// Goes on behind the message `last`, the transaction `seq` and the event in front of `safe_offset`.
+    pub(super) fn new(marks: Marks, last: u64, (seq, safe_offset): (u64, Offset), covered: u64) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { submitted: seq, ..Queue::default() }),
             work: Notify::new(),
             queued_bytes: AtomicUsize::new(0),
             marks: Mutex::new(marks),
+            releases: Mutex::default(),
+            safe_seq: AtomicU64::new(seq),
             last: AtomicU64::new(last),
             safe_offset: AtomicU64::new(safe_offset),
             covered: AtomicU64::new(covered),
@@ -97,6 +105,7 @@ impl Shared {
             return Err((job, EngineError::Closed));
         }
         self.queued_bytes.fetch_add(job.bytes, Ordering::Relaxed);
+        queue.submitted = job.txns.last().map_or(queue.submitted, |txn| txn.seq);
         queue.jobs.push_back(job);
         drop(queue);
         self.work.notify_one();
@@ -171,10 +180,11 @@ impl Shared {
     }
 
     /// A record is in the journal for good.
-    pub(super) fn landed(&self, mark: Mark, last: u64, end_offset: Offset, cost: usize) {
+    pub(super) fn landed(&self, mark: Mark, last: u64, (seq, end_offset): (u64, Offset), cost: usize) {
         lock(&self.marks).add(mark);
         self.last.store(last, Ordering::Release);
         self.safe_offset.store(end_offset, Ordering::Release);
+        self.safe_seq.fetch_max(seq, Ordering::AcqRel);
         self.queued_bytes.fetch_sub(cost, Ordering::Relaxed);
     }
 
@@ -433,6 +443,8 @@ impl Journal for NatsJournal {
 
     fn release_before(&self, offset: Offset, short: bool) -> Result<(), EngineError> {
         let covered = self.shared.covered.load(Ordering::Acquire);
+        let (submitted, safe) = (lock(&self.shared.queue).submitted, self.shared.safe_seq.load(Ordering::Acquire));
+        let Some(offset) = lock(&self.shared.releases).ask(offset, submitted, safe) else { return Ok(()) };
         let at = {
             let mut marks = lock(&self.shared.marks);
             if short && marks.releasable(offset, u64::MAX) > marks.releasable(offset, covered) {

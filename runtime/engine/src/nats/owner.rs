@@ -118,7 +118,7 @@ pub(super) async fn begin(
     };
     let Opened { found, mut marks, snapshots, covered, since, .. } = opened;
     marks.add(Mark { at: epoch, offset: found.state.next_offset, bytes: MESSAGE_BYTES, latest: found.latest });
-    let shared = Arc::new(Shared::new(marks, epoch, found.state.next_offset, covered));
+    let shared = Arc::new(Shared::new(marks, epoch, (found.state.next_seq - 1, found.state.next_offset), covered));
     let (tell, written) = mpsc::channel(FEED);
     let end = End { at: epoch, epoch, latest: found.latest };
     let writer = Writer::new(Arc::clone(&shared), streams.journal.clone(), tell, end);

@@ -232,7 +232,8 @@ impl Writer {
         self.confirmed = sent.last();
         let bytes = sent.bytes();
         let mark = Mark { at: sent.at, offset: sent.offset, bytes, latest: sent.latest };
-        self.shared.landed(mark, sent.last(), sent.end_offset, sent.cost);
+        let seq = sent.txns.last().map_or(0, |txn| txn.seq);
+        self.shared.landed(mark, sent.last(), (seq, sent.end_offset), sent.cost);
         for done in sent.done {
             done(Ok(()));
         }

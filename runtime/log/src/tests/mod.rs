@@ -181,6 +181,11 @@ fn commit(log: &Log, txn: Txn) -> Result<(), LogError> {
     told.recv().expect("an answer")
 }
 
+/// A transaction of one event.
+fn bare(seq: u64) -> Txn {
+    Txn { seq, first_offset: seq - 1, events: vec![Arc::new(event(seq, 100))], ..Txn::default() }
+}
+
 /// What was acknowledged, in the order in which it was.
 type Acked = Arc<Mutex<Vec<(u64, Result<(), LogError>)>>>;
 

@@ -55,3 +55,25 @@ fn the_same_steps_leave_the_same_files() {
     assert!(run(5) == run(5), "a seed gives the same files");
     assert!(run(5) != run(6));
 }
+
+#[test]
+fn nothing_is_released_before_what_made_it_needless_is_safe() {
+    let fs = MemFs::new();
+    let (log, _) = stepped(&fs);
+    let acked = Acked::default();
+    for seq in 1..=400 {
+        submit(&log, bare(seq), &acked);
+        while [Stage::Commit, Stage::Checkpoint, Stage::Prepare].map(|stage| log.step(stage)).contains(&true) {}
+    }
+    assert!(segments(&fs).len() > 2, "it rotated: {:?}", segments(&fs));
+    // Decided, and not written: a node that is killed now starts without it.
+    submit(&log, bare(401), &acked);
+    log.release_before(400).expect("it is noted");
+    while log.step(Stage::Upkeep) {}
+    assert_eq!(log.oldest(), 0, "the events may be needed again");
+    let (before, _) = open(&fs.killed(), small(Durability::Sync));
+    assert_eq!(before.fetch(&[0]).expect("readable").len(), 1);
+    assert!(log.step(Stage::Commit));
+    log.release_before(400).expect("releases");
+    assert!(log.oldest() > 0, "now they are not");
+}

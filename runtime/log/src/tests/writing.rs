@@ -6,10 +6,6 @@ use std::time::Duration;
 use super::*;
 use crate::Space;
 
-fn bare(seq: u64) -> Txn {
-    Txn { seq, first_offset: seq - 1, events: vec![Arc::new(event(seq, 100))], ..Txn::default() }
-}
-
 #[test]
 fn many_submissions_share_few_syncs_and_are_answered_in_order() {
     let fs = MemFs::new();
