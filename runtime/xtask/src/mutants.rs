@@ -64,7 +64,11 @@ const ALL: [Mutant; 26] = [
     mutant("interval-not-kept", "a disk that is synced by the clock is synced too late", Proof::Sim),
     mutant("torn-record-accepted", "a record's checksum is not looked at", Proof::Unit("damage")),
     mutant("damage-cut-off", "damage of what was synced is cut off silently", Proof::Unit("damage")),
-    mutant("released-before-safe", "segments go before what made them needless is safe", Proof::Unit("released_before")),
+    mutant(
+        "released-before-safe",
+        "segments go before what made them needless is safe",
+        Proof::Unit("released_before"),
+    ),
     mutant("stale-epoch-accepted", "a former owner may settle", Proof::Unit("memory_keeps")),
     mutant(
         "outbox-released-on-error",

@@ -2,7 +2,7 @@
 //!
 //! Role: installs a broker once under `target/brokers`, starts it on a free port of the loopback interface with its files
 //! under a temporary folder, waits until it answers, and stops it by its process id. Used by tests, which own what they
-//! start ([`Nats::start`]), and by `cargo xtask brokers`, whose brokers go on ([`up`], [`down`]).
+//! start ([`Nats::start`], [`Rabbit::start`]), and by `cargo xtask brokers`, whose brokers go on ([`up`], [`down`]).
 //!
 //! Invariants: nothing listens beyond the loopback interface; nothing is written outside of `target/brokers` and the
 //! broker's own temporary folder; only processes that this started are ended. A broker that a test owns ends with the
@@ -11,9 +11,12 @@
 mod install;
 mod nats;
 mod process;
+mod rabbit;
 mod running;
+mod server;
 
 pub use nats::Nats;
+pub use rabbit::Rabbit;
 pub use running::{Running, down, up};
 
 use std::path::{Path, PathBuf};

@@ -1,13 +1,14 @@
 //! NATS with JetStream.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::install;
-use crate::process::{free_port, new_folder, read_pid, signal, wait_for_end, wait_for_port, watched};
+use crate::process::{free_port, new_folder, signal, watched};
+use crate::server::{Place, Server, logged, pid_file};
 
 /// How long a server may take to start or to end.
 const START_FOR: Duration = Duration::from_secs(20);
@@ -22,12 +23,6 @@ pub struct Nats {
     server: Option<Server>,
 }
 
-#[derive(Debug)]
-struct Server {
-    child: Child,
-    pid: u32,
-}
-
 impl Nats {
     /// Starts one; installs it first when it is not there.
     pub fn start() -> Result<Self> {
@@ -37,7 +32,7 @@ impl Nats {
         loop {
             tried += 1;
             let port = free_port()?;
-            match Server::start(&program, &folder, port) {
+            match serve(&program, &folder, port) {
                 Ok(server) => return Ok(Self { folder, port, server: Some(server) }),
                 Err(error) if tried == TRIES => return Err(error),
                 Err(_) => {}
@@ -58,19 +53,19 @@ impl Nats {
     /// Starts it again, on the same port and with what it has on disk, if it does not run.
     pub fn start_again(&mut self) -> Result<()> {
         if self.server.is_none() {
-            self.server = Some(Server::start(&install::nats()?, &self.folder, self.port)?);
+            self.server = Some(serve(&install::nats()?, &self.folder, self.port)?);
         }
         Ok(())
     }
 
     /// Stops it for a while: nothing answers, connections stay.
     pub fn freeze(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| signal(server.pid, "-STOP"))
+        self.server.as_ref().is_some_and(|server| signal(server.pid(), "-STOP"))
     }
 
     /// Lets it go on.
     pub fn thaw(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| signal(server.pid, "-CONT"))
+        self.server.as_ref().is_some_and(|server| signal(server.pid(), "-CONT"))
     }
 }
 
@@ -82,48 +77,21 @@ impl Drop for Nats {
     }
 }
 
-impl Server {
-    fn start(program: &Path, folder: &Path, port: u16) -> Result<Self> {
-        let mut command = watched(program);
-        let mut child = arguments(&mut command, folder, port)?.spawn().context("cannot start a shell")?;
-        let ready = wait_for_port(port, &mut child, START_FOR).and_then(|()| read_pid(&pid_file(folder), START_FOR));
-        match ready {
-            Ok(pid) => Ok(Self { child, pid }),
-            Err(error) => {
-                drop(child.kill());
-                drop(child.wait());
-                let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-                Err(error.context(format!("nats-server did not start; its log: {log}")))
-            }
-        }
-    }
-
-    fn end(mut self, how: &str) -> Result<()> {
-        signal(self.pid, how);
-        wait_for_end(self.pid, START_FOR)?;
-        // The shell beside it ends when nobody holds the other end of its input.
-        drop(self.child.stdin.take());
-        self.child.wait().context("the shell beside nats-server")?;
-        Ok(())
-    }
+fn serve(program: &Path, folder: &Path, port: u16) -> Result<Server> {
+    let mut command = watched(program);
+    Server::start(arguments(&mut command, folder, port)?, Place { folder, port, within: START_FOR })
 }
 
 pub(crate) fn url(port: u16) -> String {
     format!("nats://127.0.0.1:{port}")
 }
 
-pub(crate) fn pid_file(folder: &Path) -> PathBuf {
-    folder.join("pid")
-}
-
 /// What a server is started with: everything in its folder, the loopback interface alone, and a log.
 pub(crate) fn arguments<'a>(command: &'a mut Command, folder: &Path, port: u16) -> Result<&'a mut Command> {
-    // A pid from before would be taken for the new one.
-    drop(std::fs::remove_file(pid_file(folder)));
-    let log = std::fs::File::create(folder.join("log")).context("cannot write the broker's log")?;
+    let command = logged(command, folder)?;
     command.args(["--addr", "127.0.0.1", "--jetstream", "--port", &port.to_string()]);
     command.arg("--store_dir").arg(folder.join("store")).arg("--pid").arg(pid_file(folder));
-    Ok(command.stdout(log.try_clone()?).stderr(log).stdin(Stdio::piped()))
+    Ok(command)
 }
 
 #[cfg(test)]
@@ -138,7 +106,7 @@ mod tests {
     #[test]
     fn a_server_ends_and_starts_again_at_its_place_and_leaves_nothing() {
         let mut nats = Nats::start().expect("nats-server starts");
-        let (folder, pid) = (nats.folder.clone(), nats.server.as_ref().map(|server| server.pid).expect("a process"));
+        let (folder, pid) = (nats.folder.clone(), nats.server.as_ref().map(Server::pid).expect("a process"));
         assert!(answers(&nats) && nats.freeze() && nats.thaw());
         nats.kill().expect("it ends");
         assert!(!answers(&nats) && !crate::process::is_running(pid));

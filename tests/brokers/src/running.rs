@@ -8,14 +8,15 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::process::{free_port, is_running, new_folder, read_pid, signal, wait_for_end, wait_for_port};
-use crate::{folder, install, nats};
+use crate::server::pid_file;
+use crate::{folder, install, nats, rabbit};
 
 const START_FOR: Duration = Duration::from_secs(20);
 
 /// A broker that runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Its kind, as in `--engine`: `nats`.
+    /// Its kind, as in URLs: `nats` or `amqp`.
     pub kind: String,
     /// Where it listens.
     pub url: String,
@@ -23,12 +24,15 @@ pub struct Running {
     pub pid: u32,
     /// Its files.
     pub folder: PathBuf,
+    /// Processes that it needs and that end after it.
+    #[serde(default)]
+    pub beside: Vec<u32>,
 }
 
 impl Running {
     /// Whether the process is still the one that was started: another one may have got its number since.
     fn is_alive(&self) -> bool {
-        let noted = std::fs::read_to_string(nats::pid_file(&self.folder)).ok();
+        let noted = std::fs::read_to_string(pid_file(&self.folder)).ok();
         noted.is_some_and(|pid| pid.trim() == self.pid.to_string()) && is_running(self.pid)
     }
 }
@@ -57,6 +61,10 @@ pub fn up() -> Result<Vec<Running>> {
     running.retain(Running::is_alive);
     if running.iter().all(|broker| broker.kind != "nats") {
         running.push(start_nats()?);
+        note(&running)?;
+    }
+    if running.iter().all(|broker| broker.kind != "amqp") {
+        running.push(start_rabbit()?);
     }
     note(&running)?;
     Ok(running)
@@ -71,6 +79,9 @@ pub fn down() -> Result<Vec<Running>> {
         if wait_for_end(broker.pid, START_FOR).is_err() {
             signal(broker.pid, "-KILL");
             wait_for_end(broker.pid, START_FOR)?;
+        }
+        for beside in &broker.beside {
+            signal(*beside, "-TERM");
         }
         std::fs::remove_dir_all(&broker.folder)
             .with_context(|| format!("cannot remove {}", broker.folder.display()))?;
@@ -87,8 +98,23 @@ fn start_nats() -> Result<Running> {
         .spawn()
         .context("cannot start nats-server")?;
     wait_for_port(port, &mut child, START_FOR).context("nats-server did not start")?;
-    let pid = read_pid(&nats::pid_file(&folder), START_FOR)?;
-    Ok(Running { kind: "nats".to_owned(), url: nats::url(port), pid, folder })
+    let pid = read_pid(&pid_file(&folder), START_FOR)?;
+    Ok(Running { kind: "nats".to_owned(), url: nats::url(port), pid, folder, beside: Vec::new() })
+}
+
+fn start_rabbit() -> Result<Running> {
+    let (home, folder, ports) = (install::rabbit()?, new_folder("rabbit")?, rabbit::Ports::free()?);
+    let mut names = rabbit::names(&mut detached(Path::new("epmd")), ports)
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot start epmd, which belongs to Erlang")?;
+    wait_for_port(ports.names, &mut names, rabbit::START_FOR).context("epmd did not start")?;
+    let mut command = detached(&rabbit::program(&home));
+    let mut child =
+        rabbit::node(&mut command, &folder, ports)?.stdin(Stdio::null()).spawn().context("cannot start RabbitMQ")?;
+    wait_for_port(ports.amqp, &mut child, rabbit::START_FOR).context("RabbitMQ did not start")?;
+    let pid = read_pid(&pid_file(&folder), rabbit::START_FOR)?;
+    Ok(Running { kind: "amqp".to_owned(), url: rabbit::url(ports), pid, folder, beside: vec![names.id()] })
 }
 
 /// A command for a program that does not end when the terminal of its starter is closed or interrupted.
