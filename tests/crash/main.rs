@@ -1,4 +1,4 @@
-//! The crash test: a node process on disk, under load, killed with SIGKILL again and again.
+//! The crash test: node processes on disk or on a broker, under load, killed with SIGKILL again and again.
 //!
 //! Role: external publishers and an external reader go on while the node dies and comes back; at the end a checker holds
 //! what the publishers were told against what came out. `BUSWAY_KILLS` and `BUSWAY_SEED` set how long and which; `cargo
@@ -8,6 +8,7 @@ mod check;
 mod history;
 mod load;
 mod node;
+mod takeover;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -22,7 +23,7 @@ use busway_types::{Clock as _, Entropy as _, SplitMix, SystemClock};
 use crate::check::AtTheEnd;
 use crate::history::{History, Seen};
 use crate::load::Board;
-use crate::node::{Address, PATIENCE, Place, agent};
+use crate::node::{Address, Node, PATIENCE, Place, SERVICES, agent};
 
 const PUBLISHERS: u8 = 3;
 /// How long a node lives at most, once it is there.
@@ -37,10 +38,17 @@ fn a_node_killed_again_and_again_loses_nothing_it_acknowledged_and_repeats_no_ef
     let kills = number("BUSWAY_KILLS", 10);
     let seed = number("BUSWAY_SEED", 1);
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("crash-{}", std::process::id()));
-    match run(&folder, kills, seed) {
+    let place = Place::new(&folder, None);
+    let ran = run(&place, seed, EVENTS_PER_KILL * (kills as u32 + 1), |board| drive(&place, board, kills, seed));
+    tell(ran, &folder, kills, seed);
+}
+
+/// Tells how it went; fails when it did not go well.
+fn tell(ran: Result<String, String>, folder: &Path, kills: u64, seed: u64) {
+    match ran {
         Ok(report) => {
             say(&report);
-            std::fs::remove_dir_all(&folder).expect("the folder can be removed");
+            std::fs::remove_dir_all(folder).expect("the folder can be removed");
         }
         Err(wrong) => {
             panic!("{wrong}\n\nBUSWAY_KILLS={kills} BUSWAY_SEED={seed}; all of it is in {}", folder.display())
@@ -67,10 +75,14 @@ struct Lives {
     recoveries: Vec<Duration>,
 }
 
-fn run(folder: &Path, kills: u64, seed: u64) -> Result<String, String> {
-    let place = Place::new(folder);
+/// Lets publishers and a reader go on while `drive` does something to the nodes; then judges.
+fn run(
+    place: &Place,
+    seed: u64,
+    most: u32,
+    drive: impl FnOnce(&Board) -> Result<Lives, String>,
+) -> Result<String, String> {
     let (board, seen) = (Board::default(), Mutex::new(Vec::new()));
-    let most = EVENTS_PER_KILL * (kills as u32 + 1);
     std::thread::scope(|scope| {
         let publishers: Vec<_> = (0..PUBLISHERS)
             .map(|p| {
@@ -81,11 +93,11 @@ fn run(folder: &Path, kills: u64, seed: u64) -> Result<String, String> {
             })
             .collect();
         let reader = scope.spawn(|| load::follow(&board, &seen));
-        let driven = drive(&place, &board, kills, seed);
+        let driven = drive(&board);
         board.end_publishing();
         let history: Result<Vec<_>, String> =
             publishers.into_iter().map(|p| p.join().unwrap_or_else(|_| Err("a publisher panicked".into()))).collect();
-        let judged = driven.and_then(|lives| judge(&place, &board, &seen, &History(history?), &lives));
+        let judged = driven.and_then(|lives| judge(place, &board, &seen, &History(history?), &lives));
         board.set(None);
         board.end();
         let read = reader.join().unwrap_or_else(|_| Err("the reader panicked".into()));
@@ -138,7 +150,7 @@ fn judge(
     lives: &Lives,
 ) -> Result<String, String> {
     let mut node = place.start();
-    let address = node.ready()?;
+    let address = at_work(&mut node)?;
     board.set(Some(address.clone()));
     until_quiet(&address, board)?;
     let end = look(&address)?;
@@ -150,7 +162,7 @@ fn judge(
         wrong.push(format!("the last node was asked to end and ended with {status}"));
     }
     let mut node = place.start();
-    let again = load::read_all(&node.ready()?)?;
+    let again = load::read_all(&at_work(&mut node)?)?;
     if again != seen {
         let differ = again.iter().zip(&seen).find(|(a, b)| a != b);
         wrong.push(format!("read again, {} events are {}: {differ:?}", seen.len(), again.len()));
@@ -177,6 +189,23 @@ fn judge(
         u32::from(PUBLISHERS) * u32::from(history::KEYS),
         end.dead.len(),
     ))
+}
+
+/// Waits until a node answers and, where others may have the bus, has it; gives where it is.
+fn at_work(node: &mut Node) -> Result<Address, String> {
+    let address = node.ready()?;
+    let clock = SystemClock::new();
+    let began = clock.now();
+    loop {
+        let status: StatusReport = get(&address, "/v1/status")?;
+        if status.node.standby.is_none() && status.services.len() >= SERVICES {
+            return Ok(address);
+        }
+        if clock.now().since(began) > PATIENCE {
+            return Err(format!("it does not get to work: {status:#?}"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits until nothing waits in the node and the reader has read to the end.

@@ -1,4 +1,4 @@
-//! A `busway` process on disk, and its admin API.
+//! A `busway` process, and its admin API.
 //!
 //! Invariants: the process is this test's own child and is gone when it is dropped; it announces itself in a runtime
 //! folder of its own, and nothing else of this user is found or disturbed.
@@ -19,11 +19,16 @@ use ureq::Agent;
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(2);
 
+/// How many services the application has.
+pub(crate) const SERVICES: usize = 8;
+
 /// The folders of the test.
 #[derive(Debug)]
 pub(crate) struct Place {
     binary: PathBuf,
     folder: PathBuf,
+    /// Where the queues live.
+    engine: String,
 }
 
 /// What a node announces.
@@ -59,8 +64,8 @@ pub(crate) fn agent() -> Agent {
 }
 
 impl Place {
-    /// Writes the application into an empty folder.
-    pub(crate) fn new(folder: &Path) -> Self {
+    /// Writes the application into an empty folder. Its queues live there too, unless they live at `engine`.
+    pub(crate) fn new(folder: &Path, engine: Option<&str>) -> Self {
         std::fs::create_dir_all(folder).expect("a folder for the test");
         let settings = "retry = { attempts = 1000, backoff = \"1ms\", backoff-max = \"30ms\" }\nfrom = \"start\"\n";
         let services = [
@@ -79,14 +84,16 @@ impl Place {
         };
         let manifest: String = services.iter().map(table).collect();
         std::fs::write(folder.join("busway.toml"), manifest).expect("the manifest is written");
-        Self { binary: busway_tests::busway(), folder: folder.to_owned() }
+        let on_disk = || format!("file:{}", folder.join("data").display());
+        let engine = engine.map_or_else(on_disk, ToOwned::to_owned);
+        Self { binary: busway_tests::busway(), folder: folder.to_owned(), engine }
     }
 
     /// Starts a node on what the last one left.
     pub(crate) fn start(&self) -> Node {
         let log = File::options().create(true).append(true).open(self.folder.join("node.log")).expect("a file");
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg(&self.folder).arg("--data").arg(self.folder.join("data"));
+        command.arg("run").arg(&self.folder).args(["--engine", &self.engine]);
         command.env("BUSWAY_RUNTIME_DIR", self.folder.join("runtime")).env_remove("BUSWAY_TOKEN");
         command.env("XDG_CACHE_HOME", self.folder.join("cache")).env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

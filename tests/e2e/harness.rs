@@ -65,6 +65,11 @@ impl App {
         self
     }
 
+    /// Writes the manifest, for a node in another process.
+    pub(crate) fn written(&self) {
+        self.write("busway.toml", self.manifest.as_bytes());
+    }
+
     pub(crate) async fn run(&self) -> Bus {
         self.start(|_| {}).await
     }
@@ -77,7 +82,7 @@ impl App {
 
     pub(crate) async fn start(&self, change: impl FnOnce(&mut NodeOptions)) -> Bus {
         if !self.manifest.is_empty() {
-            self.write("busway.toml", self.manifest.as_bytes());
+            self.written();
         }
         let mut options = NodeOptions::new(self.path(), "token");
         change(&mut options);

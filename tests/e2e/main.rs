@@ -15,6 +15,7 @@ mod http_routes;
 mod lifecycle;
 mod logs;
 mod misbehaviour;
+mod nats;
 mod outside;
 mod process;
 mod programs;

@@ -94,6 +94,9 @@ pub struct Capabilities {
     pub replay: bool,
     /// Events may be delayed.
     pub delay: bool,
+    /// Several nodes may be started on it: one owns the bus, the others wait ([`Engine::standby`]). What is not in memory is
+    /// read over a network and may take long, so whoever must not wait asks from elsewhere.
+    pub shared: bool,
 }
 
 /// Figures of an engine for `status`.
@@ -213,6 +216,11 @@ pub trait Engine: Send + Sync {
     /// receipt, once the first is safe. Delayed events are kept aside and appended
     /// when their time has come.
     fn publish(&self, events: Vec<Arc<Event>>) -> Answer<Result<Vec<Receipt>, EngineError>>;
+
+    /// Why this node does nothing now, when it waits for its turn to own the bus; none when it owns it.
+    fn standby(&self) -> Option<String> {
+        None
+    }
 
     /// How full it is.
     fn room(&self) -> Room;

@@ -14,6 +14,7 @@
 mod moves;
 mod pace;
 mod pressure;
+mod reads;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::moves::Moved;
 use self::pace::Pace;
+use self::reads::{Ask, Reads};
 use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
@@ -132,7 +134,9 @@ pub(crate) struct Shared {
     pub(crate) idle: watch::Sender<bool>,
     /// Set once, when the engine failed.
     pub(crate) failure: watch::Sender<Option<String>>,
-    /// The epoch under which the partition is owned.
+    /// Set once, when another node owns the partition.
+    pub(crate) revoked: watch::Sender<bool>,
+    /// The epoch under which the partition is owned; 0 before it is.
     pub(crate) epoch: watch::Sender<Epoch>,
     /// The offset after the newest event that the driver has seen.
     pub(crate) head: watch::Sender<Offset>,
@@ -153,6 +157,7 @@ impl Shared {
             gate: Arc::new(Gate::new(limits.inflight_bytes)),
             idle: watch::Sender::new(false),
             failure: watch::Sender::new(None),
+            revoked: watch::Sender::new(false),
             epoch: watch::Sender::new(0),
             head: watch::Sender::new(0),
             failing: Mutex::new(FxHashMap::default()),
@@ -199,7 +204,9 @@ impl Sink for Shared {
     }
 
     fn revoked(&self, _partition: Partition) {
-        self.inbox.push(Event::Failed(EngineError::Closed));
+        // First: what fails from now on fails because of that.
+        self.revoked.send_replace(true);
+        self.inbox.push(Event::Stop);
     }
 
     fn failed(&self, error: EngineError) {
@@ -264,6 +271,8 @@ pub(crate) struct Driver {
     /// Whether some subscription rests.
     resting: bool,
     dead_log: DeadLog,
+    /// Where reading is done that may take long; none when it never does.
+    reads: Option<Reads>,
 }
 
 impl Driver {
@@ -276,7 +285,9 @@ impl Driver {
         limits: Limits,
         tap: Option<ReportTap>,
     ) -> Self {
+        let reads = engine.capabilities().shared.then(|| Reads::new(&shared, &engine));
         Self {
+            reads,
             shared,
             engine,
             clock,
@@ -344,6 +355,11 @@ impl Driver {
     }
 
     fn fail(&mut self, error: &EngineError) {
+        if matches!(error, EngineError::Stale { .. }) || *self.shared.revoked.borrow() {
+            // Another node goes on with what was in flight here: no failure of this one.
+            self.shared.revoked.send_replace(true);
+            return;
+        }
         tracing::error!(%error, "the engine failed; the node stops");
         self.shared.failure.send_replace(Some(error.to_string()));
     }
@@ -513,19 +529,24 @@ impl Driver {
                 Action::Read { sub, from, max_events, max_bytes } => {
                     let patterns = self.attached.get(&sub).map(|a| a.target.spec.patterns.clone()).unwrap_or_default();
                     let request = ReadRequest { from, patterns: patterns.into(), max_events, max_bytes };
-                    let read = self.engine.read(PARTITION, &request)?;
+                    self.ask(Ask::Read { sub, request })?;
                     self.warn_of_loss(sub, from);
-                    let input = Input::Read { sub, result: read.events, next: read.next };
-                    self.shared.inbox.push(Event::Machine(input));
                 }
-                Action::Fetch { sub, offsets } => {
-                    let events = self.engine.fetch(PARTITION, &offsets)?;
-                    self.shared.inbox.push(Event::Machine(Input::Fetched { sub, events, asked: offsets }));
-                }
+                Action::Fetch { sub, offsets } => self.ask(Ask::Fetch { sub, offsets })?,
                 Action::Advance { sub, cursor } => self.engine.advance(PARTITION, self.epoch, sub, cursor),
                 Action::Move { sub, replay } => self.perform_move(sub, &replay)?,
                 Action::Warn(warning) => self.warn(&warning),
             }
+        }
+        Ok(())
+    }
+
+    /// Reads what the machine wants to know, here or, where that may take long, elsewhere.
+    fn ask(&self, ask: Ask) -> Result<(), EngineError> {
+        if let Some(reads) = &self.reads {
+            reads.ask(ask);
+        } else {
+            self.shared.inbox.push(Event::Machine(ask.answer(&*self.engine)?));
         }
         Ok(())
     }

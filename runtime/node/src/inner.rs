@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
-use busway_engine::{Engine, Epoch};
+use busway_engine::{Engine, EngineError, Epoch};
 use busway_gateway::edge::Gateway;
 use busway_host::Host;
 use busway_types::{Clock, Limits};
@@ -61,6 +61,18 @@ impl Inner {
             *stop = wanted.max(*stop);
             later
         });
+    }
+
+    /// Why this node does nothing now, if it waits for its turn to own a bus that several nodes share.
+    pub(crate) fn check_turn(&self) -> Result<(), EngineError> {
+        self.engine.standby().map_or(Ok(()), |why| Err(EngineError::Overloaded(why)))
+    }
+
+    /// Asks the engine something that it may have to read. On a broker that may take long, and other tasks go on meanwhile.
+    pub(crate) fn patiently<T>(&self, ask: impl FnOnce() -> T) -> T {
+        let flavor = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+        let others_go_on = matches!(flavor, Ok(tokio::runtime::RuntimeFlavor::MultiThread));
+        if self.engine.capabilities().shared && others_go_on { tokio::task::block_in_place(ask) } else { ask() }
     }
 
     /// The epoch under which this node owns its partition.

@@ -21,6 +21,7 @@ mod inner;
 pub mod manifest;
 mod metrics;
 mod node;
+mod opening;
 mod publisher;
 mod reading;
 mod requests;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use busway_dispatch::{Machine, MachineOptions};
-use busway_engine::{Embedded, Engine, Fs, Storage};
+use busway_engine::{Engine, Fs};
 use busway_gateway::api::StatusReport;
 use busway_gateway::edge::Setup;
 use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
@@ -20,10 +20,11 @@ use crate::driver::{self, Driver, Event, ReportTap};
 use crate::edge::{Bound, Listening};
 use crate::error::NodeError;
 use crate::inner::{Inner, Stop};
-use crate::manifest::{App, Durability, EngineUrl};
+use crate::manifest::{App, EngineUrl};
+use crate::opening::{Opened, open_engine};
 use crate::publisher::Publisher;
 use crate::requests::Requests;
-use crate::services::{Catalog, Preparer, Supervisor, WatchedManifest};
+use crate::services::{Catalog, Preparer, Sources};
 use crate::task_set::TaskSet;
 
 /// How long a drain waits for what is in flight.
@@ -103,13 +104,12 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let bus = app.bus();
         let url = engine.or(bus.engine).unwrap_or(EngineUrl::Memory);
-        let durability = bus.durability.unwrap_or_default();
         // What the gateway makes by itself lies beside what the node keeps.
         let folder = match &url {
             EngineUrl::File(dir) => Some(dir.join("gateway")),
-            EngineUrl::Memory => state_dir,
+            EngineUrl::Memory | EngineUrl::Nats(_) => state_dir,
         };
-        let (engine, durability) = open_engine(&url, durability, fs, &clock, &limits).await?;
+        let Opened { engine, durability } = open_engine(&url, bus.durability, fs, &clock, &limits).await?;
         let host =
             Host::new(HostConfig { cache: cache_dir, limits: limits.clone(), progress, ..HostConfig::default() })
                 .map_err(|error| NodeError::Host(error.to_string()))?;
@@ -122,7 +122,7 @@ impl Node {
         let publisher = Arc::new(publisher);
         let requests = Requests::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed.rotate_left(32));
         let requests = Arc::new(requests);
-        engine.start(Arc::clone(&shared) as Arc<dyn busway_engine::Sink>)?;
+        start_engine(&engine, &shared).await?;
         let thread = start_driver(&shared, &engine, &clock, &publisher, &limits, seed ^ 1, tap)?;
         let started_ns = clock.monotonic_ns();
         let inner = Arc::new(Inner {
@@ -156,7 +156,7 @@ impl Node {
             let _ = node.stop().await;
             return Err(error);
         }
-        node.start_services(app, seed ^ 2, watch).await;
+        Box::pin(node.start_services(app, app_path, seed ^ 2, watch)).await;
         Ok(node)
     }
 
@@ -186,19 +186,21 @@ impl Node {
         Ok(())
     }
 
-    async fn start_services(&mut self, app: App, seed: u64, watch: bool) {
-        let preparer = Arc::new(Preparer::new(Arc::clone(&self.inner), tokio::runtime::Handle::current(), seed));
-        let manifest = WatchedManifest::new(&app, self.gateway.clone());
-        let mut supervisor = Supervisor::new(
-            Arc::clone(&self.inner),
-            preparer,
-            self.tasks.clone(),
-            app,
-            Arc::clone(&self.busy_tasks),
-            manifest,
-        );
-        supervisor.start().await;
-        self.tasks.spawn(supervisor.run(watch));
+    async fn start_services(&mut self, app: App, app_path: PathBuf, seed: u64, watch: bool) {
+        let sources = Sources {
+            inner: Arc::clone(&self.inner),
+            preparer: Arc::new(Preparer::new(Arc::clone(&self.inner), tokio::runtime::Handle::current(), seed)),
+            tasks: self.tasks.clone(),
+            busy_tasks: Arc::clone(&self.busy_tasks),
+            gateway: self.gateway.clone(),
+            watch,
+        };
+        if self.inner.engine.standby().is_none() {
+            let supervisor = sources.start(app).await;
+            self.tasks.spawn(supervisor.run(watch));
+        } else {
+            self.tasks.spawn(sources.start_in_turn(app, app_path));
+        }
     }
 
     /// Where the admin API listens.
@@ -231,6 +233,7 @@ impl Node {
         if self.schedules {
             std::future::pending::<()>().await;
         }
+        self.ready().await;
         let mut busy = self.busy_tasks.subscribe();
         let mut idle = self.inner.driver.idle.subscribe();
         loop {
@@ -247,6 +250,19 @@ impl Node {
                 _ = busy.changed() => {}
             }
         }
+    }
+
+    /// Returns when every service of the app has been started, or refused. On an engine that several nodes share that is once
+    /// this node owns the bus.
+    pub async fn ready(&self) {
+        // Never an error: the sender is this node's.
+        let _ = self.inner.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Returns when another node has taken the bus over. This one can do nothing more: stop it, and start another one in its
+    /// place, which waits for its turn.
+    pub async fn lost(&self) {
+        let _ = self.inner.driver.revoked.subscribe().wait_for(|revoked| *revoked).await;
     }
 
     /// Returns when the node has to end: because it was asked to over the admin API, or because it failed (the reason).
@@ -326,29 +342,11 @@ fn start_driver(
         .map_err(|source| NodeError::System { what: "a thread", source })
 }
 
-async fn open_engine(
-    url: &EngineUrl,
-    durability: Durability,
-    fs: Arc<dyn Fs>,
-    clock: &Arc<dyn Clock>,
-    limits: &Limits,
-) -> Result<(Arc<dyn Engine>, String), NodeError> {
-    let (storage, durability) = match url {
-        EngineUrl::Memory => (Storage::Memory, "memory".to_owned()),
-        EngineUrl::File(dir) => {
-            let word = durability.to_string();
-            let durability = match durability {
-                Durability::Sync => busway_engine::Durability::Sync,
-                Durability::Interval(every) => busway_engine::Durability::Interval(every),
-                Durability::Memory => busway_engine::Durability::Memory,
-            };
-            (Storage::Disk { dir: dir.clone(), durability }, word)
-        }
-    };
-    let (clock, limits) = (Arc::clone(clock), limits.clone());
-    let opened = tokio::task::spawn_blocking(move || Embedded::open(&storage, fs, clock, limits));
-    match opened.await {
-        Ok(engine) => Ok((Arc::new(engine?), durability)),
+/// Starts the engine away from the runtime: a broker may take its time.
+async fn start_engine(engine: &Arc<dyn Engine>, shared: &Arc<driver::Shared>) -> Result<(), NodeError> {
+    let (engine, sink) = (Arc::clone(engine), Arc::clone(shared) as Arc<dyn busway_engine::Sink>);
+    match tokio::task::spawn_blocking(move || engine.start(sink)).await {
+        Ok(started) => Ok(started?),
         Err(panic) => Err(NodeError::Host(panic.to_string())),
     }
 }

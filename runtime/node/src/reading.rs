@@ -22,11 +22,12 @@ const STOPPING: Duration = Duration::from_millis(20);
 impl Inner {
     /// The offset at which a reader starts.
     pub(crate) fn position(&self, from: TailFrom) -> Result<Offset, EngineError> {
+        self.check_turn()?;
         match from {
             TailFrom::Start => Ok(self.engine.status().oldest),
             TailFrom::Now => Ok(self.engine.safe_head()),
             TailFrom::Offset(offset) => Ok(offset),
-            TailFrom::Time(time) => self.engine.offset_at(PARTITION, time),
+            TailFrom::Time(time) => self.patiently(|| self.engine.offset_at(PARTITION, time)),
         }
     }
 
@@ -40,7 +41,7 @@ impl Inner {
             let safe = self.engine.safe_head();
             let request =
                 ReadRequest { from: from.max(status.oldest), patterns: Arc::clone(&patterns), max_events, max_bytes };
-            let mut found = self.engine.read(PARTITION, &request)?;
+            let mut found = self.patiently(|| self.engine.read(PARTITION, &request))?;
             found.events.retain(|logged| logged.offset < safe);
             found.next = found.next.min(safe).max(from);
             let progress = !found.events.is_empty() || found.next > from;

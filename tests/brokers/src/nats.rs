@@ -20,20 +20,28 @@ const TRIES: usize = 3;
 pub struct Nats {
     folder: PathBuf,
     port: u16,
+    /// Further arguments.
+    more: Vec<String>,
     server: Option<Server>,
 }
 
 impl Nats {
     /// Starts one; installs it first when it is not there.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments, such as `--user` and `--pass`.
+    pub fn start_with(more: &[&str]) -> Result<Self> {
+        let more: Vec<String> = more.iter().map(ToString::to_string).collect();
         let program = install::nats()?;
         let folder = new_folder("nats")?;
         let mut tried = 0;
         loop {
             tried += 1;
             let port = free_port()?;
-            match serve(&program, &folder, port) {
-                Ok(server) => return Ok(Self { folder, port, server: Some(server) }),
+            match serve(&program, &folder, port, &more) {
+                Ok(server) => return Ok(Self { folder, port, more, server: Some(server) }),
                 Err(error) if tried == TRIES => return Err(error),
                 Err(_) => {}
             }
@@ -53,7 +61,7 @@ impl Nats {
     /// Starts it again, on the same port and with what it has on disk, if it does not run.
     pub fn start_again(&mut self) -> Result<()> {
         if self.server.is_none() {
-            self.server = Some(serve(&install::nats()?, &self.folder, self.port)?);
+            self.server = Some(serve(&install::nats()?, &self.folder, self.port, &self.more)?);
         }
         Ok(())
     }
@@ -77,9 +85,9 @@ impl Drop for Nats {
     }
 }
 
-fn serve(program: &Path, folder: &Path, port: u16) -> Result<Server> {
+fn serve(program: &Path, folder: &Path, port: u16, more: &[String]) -> Result<Server> {
     let mut command = watched(program);
-    Server::start(arguments(&mut command, folder, port)?, Place { folder, port, within: START_FOR })
+    Server::start(arguments(&mut command, folder, port)?.args(more), Place { folder, port, within: START_FOR })
 }
 
 pub(crate) fn url(port: u16) -> String {

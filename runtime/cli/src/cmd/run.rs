@@ -16,6 +16,7 @@ use clap::Args;
 
 use crate::args::NodeArgs;
 use crate::discovery::{Announcement, NodeFile, folder};
+use crate::failure::Usage;
 use crate::logging::{self, LogFormat};
 use crate::output::{Output, note, shown, shown_lines, warn};
 
@@ -32,9 +33,11 @@ pub(crate) struct RunArgs {
     /// A folder of .wasm files, or a busway.toml
     #[arg(default_value = ".")]
     app: PathBuf,
-    /// Where the queues live: `memory:` or `file:DIR`
+    /// Where the queues live: `memory:`, `file:DIR`, or `nats://HOST:PORT[/NAME]`, which several nodes may share. A login is
+    /// better given in the environment (`BUSWAY_NATS_USER` and `_PASSWORD`, `_TOKEN` or `_CREDENTIALS`) than here
     #[arg(long, value_name = "URL", conflicts_with = "data")]
-    engine: Option<EngineUrl>,
+    // Read later: clap would show what it cannot read, which may have a password in it.
+    engine: Option<String>,
     /// Keep everything on disk in this folder; the same as `--engine file:DIR`
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -66,6 +69,8 @@ enum End {
     Asked,
     /// It cannot go on.
     Failed(String),
+    /// Another node has taken over a bus that several share.
+    Lost,
 }
 
 pub(crate) fn run(args: RunArgs, node: NodeArgs, output: &Output) -> Result<()> {
@@ -84,11 +89,13 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
         Some(given) => given,
         None => AdminToken::generate()?.as_str().to_owned(),
     };
-    let mut options = NodeOptions::new(&args.app, &token);
-    options.engine = args.data.map(EngineUrl::File).or(args.engine);
+    let engine = match args.data.clone().map(EngineUrl::File) {
+        None => args.engine.as_deref().map(engine_url).transpose()?,
+        data => data,
+    };
     // A faulty app is told when the node starts.
     let app = App::load(&args.app).ok();
-    let data = data_folder(options.engine.as_ref(), app.as_ref());
+    let data = data_folder(engine.as_ref(), app.as_ref());
     let nothing = app.as_ref().and_then(App::nothing_to_run);
     if let Some(nothing) = nothing.as_ref().filter(|_| args.no_watch || args.exit_when_idle) {
         bail!("{nothing}");
@@ -102,7 +109,45 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
              everything (127.0.0.1 is for this machine only)"
         ));
     }
+    let mut options = node_options(&args, &token);
+    options.engine = engine;
     options.admin = node.admin.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+    let mut announcement = None;
+    loop {
+        let started = tokio::select! {
+            started = Node::start(options.clone()) => started,
+            () = signals.next() => bail!("interrupted while starting"),
+        };
+        let node = started?;
+        // One that comes after it is found where this one was.
+        options.admin = node.admin_addr();
+        options.listen = node.gateway_addr().or(options.listen);
+        if announcement.is_none() {
+            announcement = Some(announce(&node, data.clone(), token.clone())?);
+        }
+        match live(&node, &args, nothing.as_ref().map(ToString::to_string), &mut signals).await {
+            End::Lost => {
+                // What is in flight belongs to the other node now.
+                let _ = node.stop().await;
+                note("this node waits for its turn again");
+            }
+            End::Failed(reason) => {
+                // What stopping runs into now is a consequence of that.
+                let _ = node.stop().await;
+                bail!("the node stopped because {reason}");
+            }
+            end => return drain(node, &end, &mut signals).await,
+        }
+    }
+}
+
+/// The engine of an address, without what is secret in it in the message.
+fn engine_url(text: &str) -> Result<EngineUrl> {
+    Ok(text.parse::<EngineUrl>().map_err(|error| Usage(format!("--engine: {error}")))?)
+}
+
+fn node_options(args: &RunArgs, token: &str) -> NodeOptions {
+    let mut options = NodeOptions::new(&args.app, token);
     options.listen = args.listen;
     options.state_dir = folder().ok().map(|folder| folder.join("gateway"));
     options.cache_dir = cache().filter(|_| !args.no_cache);
@@ -117,27 +162,33 @@ async fn serve(args: RunArgs, node: NodeArgs) -> Result<()> {
             ));
         }
     }));
-    let started = tokio::select! {
-        started = Node::start(options) => started,
-        () = signals.next() => bail!("interrupted while starting"),
-    };
-    let node = started?;
+    options
+}
+
+/// Waits for the end of a node that was started.
+async fn live(node: &Node, args: &RunArgs, nothing: Option<String>, signals: &mut Signals) -> End {
     let report = node.status().await;
-    let _announcement = announce(&node, data, token)?;
-    banner(&report, &args.app);
-    if let Some(nothing) = nothing {
-        warn(format!("waiting for components: {nothing}"));
+    if let Some(why) = &report.node.standby {
+        standby_banner(&report, why);
     }
-    let end = tokio::select! {
+    let told = async {
+        node.ready().await;
+        banner(&node.status().await, &args.app);
+        if let Some(nothing) = nothing {
+            warn(format!("waiting for components: {nothing}"));
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = told => End::Asked,
         () = signals.next() => End::Asked,
         failed = node.stopped() => failed.map_or(End::Asked, End::Failed),
+        () = node.lost() => End::Lost,
         () = node.idle(), if args.exit_when_idle => End::Idle,
-    };
-    if let End::Failed(reason) = end {
-        // What stopping runs into now is a consequence of that.
-        let _ = node.stop().await;
-        bail!("the node stopped because {reason}");
     }
+}
+
+async fn drain(node: Node, end: &End, signals: &mut Signals) -> Result<()> {
     if let End::Asked = end {
         note("finishing what is in flight; Ctrl-C again stops at once");
     }
@@ -166,7 +217,7 @@ fn data_folder(engine: Option<&EngineUrl>, app: Option<&App>) -> Option<PathBuf>
     let engine = engine.cloned().or_else(|| app.and_then(|app| app.bus().engine));
     match engine {
         Some(EngineUrl::File(dir)) => Some(std::path::absolute(&dir).unwrap_or(dir)),
-        Some(EngineUrl::Memory) | None => None,
+        Some(EngineUrl::Memory | EngineUrl::Nats(_)) | None => None,
     }
 }
 
@@ -185,6 +236,15 @@ pub(super) fn announce(node: &Node, data: Option<PathBuf>, token: String) -> Res
 /// The user's cache folder; none when there is no home.
 pub(super) fn cache() -> Option<PathBuf> {
     directories::BaseDirs::new().map(|dirs| dirs.cache_dir().join("busway"))
+}
+
+fn standby_banner(report: &StatusReport, why: &str) {
+    let node = &report.node;
+    note(format!("busway {} stands by: {}", node.version, shown(why)));
+    note(format!("  admin   http://{} (process {})", node.admin, node.pid));
+    if let Some(gateway) = &node.gateway {
+        note(format!("  gateway {}", gateway.url));
+    }
 }
 
 fn banner(report: &StatusReport, app: &Path) {

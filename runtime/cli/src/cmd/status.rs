@@ -42,6 +42,9 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         lasted(node.uptime_ms),
         node.admin
     ))?;
+    if let Some(why) = &node.standby {
+        output.line(format!("{}: {}", "stands by".yellow().bold(), shown_lines(why)))?;
+    }
     if let Some(gateway) = &node.gateway {
         output.line(gateway_line(gateway))?;
     }

@@ -32,7 +32,8 @@ fn wrong_usage_is_told_apart_from_failure() {
         (&["tail", "--from", "yesterday"], "is no place to start from"),
         (&["dead", "list", "--reason", "bored"], "the reasons are rejected, exhausted, trapped, timed-out and loop"),
         (&["dead", "show", "7"], "`7` is not an event id"),
-        (&["run", "--engine", "nats://x"], "this build has no engine for `nats:`"),
+        (&["run", "--engine", "amqp://x"], "this build has no engine for `amqp:`"),
+        (&["run", "--engine", "nats://me:pw@x?y=1"], "`y` is no option of NATS"),
         (&["run", "--engine", "memory:", "--data", "x"], "cannot be used with"),
         (&["stauts"], "a similar subcommand exists: 'status'"),
     ] {

@@ -261,7 +261,7 @@ impl Shared {
 impl Engine for Embedded {
     fn capabilities(&self) -> Capabilities {
         let durable = self.shared.log.is_some();
-        Capabilities { durable, transactional: true, key_value: true, replay: durable, delay: true }
+        Capabilities { durable, transactional: true, key_value: true, replay: durable, delay: true, shared: false }
     }
 
     fn start(&self, sink: Arc<dyn Sink>) -> Result<(), EngineError> {

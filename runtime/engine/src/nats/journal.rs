@@ -199,6 +199,11 @@ impl Shared {
         tracing::warn!(why, "the broker does not confirm records; they are kept and sent again");
     }
 
+    /// Whether the broker does not take records.
+    pub(super) fn is_unwell(&self) -> bool {
+        self.unwell.load(Ordering::Relaxed)
+    }
+
     /// It does again.
     pub(super) fn well(&self) {
         self.unwell.store(false, Ordering::Relaxed);
@@ -321,7 +326,7 @@ impl Journal for NatsJournal {
     }
 
     fn space(&self) -> Space {
-        if self.shared.unwell.load(Ordering::Relaxed) { Space::Low } else { Space::Enough }
+        if self.shared.is_unwell() { Space::Low } else { Space::Enough }
     }
 
     fn oldest(&self) -> Offset {

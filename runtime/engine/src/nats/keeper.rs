@@ -49,6 +49,15 @@ impl Inner {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Whose the bus is, for people, while it is not this node's.
+    pub(super) fn whose(&self) -> String {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if owner.is_empty() || *owner == self.node {
+            return format!("node {} waits for its turn to own the bus {}", self.node, self.url);
+        }
+        format!("node {} does not own the bus {}: node {owner} does", self.node, self.url)
+    }
+
     /// Notes who owns the bus; says so when that is news.
     fn note_owner(&self, owner: &str) {
         let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,9 +194,12 @@ async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
         let _ = lease.give_back().await;
         return false;
     }
-    inner.set_owned(None);
     tracing::warn!(bus = %inner.url, "another node took the bus over; what is in flight here is void");
+    // First: whoever is refused from now on knows why.
     sink.revoked(0);
+    inner.set_owned(None);
+    owned.shared.abandon(owned.epoch);
+    owned.reader.stop();
     true
 }
 

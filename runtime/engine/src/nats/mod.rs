@@ -93,8 +93,7 @@ impl Nats {
             if self.inner.closing.load(Ordering::Acquire) {
                 return EngineError::Closed;
             }
-            let owner = self.inner.owner.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            EngineError::Overloaded(format!("the bus {} is owned by node {owner}, not by this one", self.inner.url))
+            EngineError::Overloaded(self.inner.whose())
         })
     }
 
@@ -138,7 +137,7 @@ fn moved<T: Send + 'static>(answer: Answer<Result<T, EngineError>>) -> Answer<Re
 
 impl Engine for Nats {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, transactional: true, key_value: true, replay: true, delay: true }
+        Capabilities { durable: true, transactional: true, key_value: true, replay: true, delay: true, shared: true }
     }
 
     fn start(&self, sink: Arc<dyn Sink>) -> Result<(), EngineError> {
@@ -158,6 +157,13 @@ impl Engine for Nats {
             Ok(owned) => moved(owned.engine.publish(events)),
             Err(error) => ready(Err(error)),
         }
+    }
+
+    fn standby(&self) -> Option<String> {
+        if self.inner.owned().is_some() || self.inner.closing.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(self.inner.whose())
     }
 
     fn room(&self) -> Room {
@@ -273,6 +279,10 @@ impl Engine for Nats {
 
     fn status(&self) -> EngineStatus {
         match self.owned() {
+            Ok(owned) if owned.shared.is_unwell() => EngineStatus {
+                warning: Some(format!("{} does not confirm records; publishers wait until it does", self.inner.url)),
+                ..owned.engine.status()
+            },
             Ok(owned) => owned.engine.status(),
             Err(error) => EngineStatus {
                 description: self.inner.url.to_string(),

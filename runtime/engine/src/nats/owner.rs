@@ -86,6 +86,7 @@ pub(super) struct Owned {
     pub(super) engine: Embedded,
     pub(super) epoch: u64,
     pub(super) shared: Arc<Shared>,
+    pub(super) reader: Reader,
 }
 
 /// What was read of a bus.
@@ -127,9 +128,9 @@ pub(super) async fn begin(
     let runtime = Handle::current();
     runtime.spawn(follow(Copied { found, since }, snapshots, written, Arc::clone(&shared)));
     runtime.spawn(writer.run());
-    let journal = NatsJournal::new(Arc::clone(&shared), reader, streams.journal.clone(), runtime);
+    let journal = NatsJournal::new(Arc::clone(&shared), reader.clone(), streams.journal.clone(), runtime);
     let engine = Embedded::over(Some(Box::new(journal)), state, epoch, url.to_string(), clock, limits);
-    Ok(Owned { engine, epoch, shared })
+    Ok(Owned { engine, epoch, shared, reader })
 }
 
 async fn open(streams: &Streams, reader: &Reader) -> Result<Opened, EngineError> {

@@ -83,6 +83,10 @@ pub(super) async fn connect(url: &NatsUrl) -> Result<Client, EngineError> {
         Some(file) => options.add_root_certificates(file.clone()),
         None => options,
     };
+    let options = match &url.cert {
+        Some((cert, key)) => options.add_client_certificate(cert.clone(), key.clone()),
+        None => options,
+    };
     let client = options.connect(&url.server).await.map_err(|error| refused("cannot connect to", &error))?;
     if !client.is_server_compatible(2, 11, 0) {
         return Err(too_old(url, &client));

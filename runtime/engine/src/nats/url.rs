@@ -1,4 +1,5 @@
-//! Where a bus on NATS is: `nats://[USER:PASSWORD@ | TOKEN@]HOST[:PORT][/NAME][?replicas=N&credentials=FILE&ca=FILE]`.
+//! Where a bus on NATS is:
+//! `nats://[USER:PASSWORD@ | TOKEN@]HOST[:PORT][/NAME][?replicas=N&credentials=FILE&ca=FILE&cert=FILE&key=FILE]`.
 //!
 //! Role: reads the address and never shows what is secret in it.
 
@@ -37,6 +38,8 @@ pub struct NatsUrl {
     pub(super) replicas: usize,
     /// A file with certificates to trust.
     pub(super) ca: Option<PathBuf>,
+    /// The files with the certificate and the key to prove with who one is.
+    pub(super) cert: Option<(PathBuf, PathBuf)>,
 }
 
 /// Why an address cannot be used. Never contains the address itself, which may have a password in it.
@@ -67,7 +70,8 @@ impl FromStr for NatsUrl {
             (user, None) if user.is_empty() => Login::Nobody,
             (token, None) => Login::Token(token),
         };
-        let mut found = Self { server, login, name: name.to_owned(), replicas: 1, ca: None };
+        let mut found = Self { server, login, name: name.to_owned(), replicas: 1, ca: None, cert: None };
+        let (mut cert, mut key_file) = (None, None);
         for (key, value) in url.query_pairs() {
             match &*key {
                 "replicas" => {
@@ -76,10 +80,41 @@ impl FromStr for NatsUrl {
                 }
                 "credentials" => found.login = Login::Credentials(PathBuf::from(&*value)),
                 "ca" => found.ca = Some(PathBuf::from(&*value)),
-                other => return Err(wrong(&format!("`{other}` is no option of NATS (replicas, credentials, ca)"))),
+                "cert" => cert = Some(PathBuf::from(&*value)),
+                "key" => key_file = Some(PathBuf::from(&*value)),
+                other => {
+                    let other: String = other.chars().take(40).collect();
+                    return Err(wrong(&format!(
+                        "`{other}` is no option of NATS (replicas, credentials, ca, cert, key)"
+                    )));
+                }
             }
         }
+        found.cert = match (cert, key_file) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            _ => return Err(wrong("a certificate of NATS needs both cert=FILE and key=FILE")),
+        };
         Ok(found)
+    }
+}
+
+impl NatsUrl {
+    /// With the login of the environment, where the address has none: `BUSWAY_NATS_CREDENTIALS` (a file), else
+    /// `BUSWAY_NATS_TOKEN`, else `BUSWAY_NATS_USER` with `BUSWAY_NATS_PASSWORD`; and `BUSWAY_NATS_CA` (a file).
+    #[must_use]
+    pub fn with_environment(mut self, look: impl Fn(&str) -> Option<String>) -> Self {
+        if self.login == Login::Nobody {
+            if let Some(file) = look("BUSWAY_NATS_CREDENTIALS") {
+                self.login = Login::Credentials(file.into());
+            } else if let Some(token) = look("BUSWAY_NATS_TOKEN") {
+                self.login = Login::Token(token);
+            } else if let Some(user) = look("BUSWAY_NATS_USER") {
+                self.login = Login::Password(user, look("BUSWAY_NATS_PASSWORD").unwrap_or_default());
+            }
+        }
+        self.ca = self.ca.or_else(|| look("BUSWAY_NATS_CA").map(PathBuf::from));
+        self
     }
 }
 
@@ -135,6 +170,24 @@ mod tests {
         }
         assert_eq!(secret.to_string(), "tls://***@broker.example:9/shop-1");
         assert!(parse("nats://h?credentials=/x.creds").login == Login::Credentials("/x.creds".into()));
+    }
+
+    #[test]
+    fn the_environment_has_the_login_that_the_address_lacks() {
+        let with = |address: &str, set: &[(&str, &str)]| {
+            let found = |name: &str| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+            parse(address).with_environment(found)
+        };
+        let user = [("BUSWAY_NATS_USER", "me"), ("BUSWAY_NATS_PASSWORD", "hush"), ("BUSWAY_NATS_CA", "/ca.pem")];
+        let found = with("nats://h", &user);
+        assert!(found.login == Login::Password("me".to_owned(), "hush".to_owned()) && found.ca.is_some());
+        assert!(!format!("{found:?} {found}").contains("hush"));
+        assert!(with("nats://other@h", &user).login == Login::Token("other".to_owned()));
+        assert!(with("nats://h", &[("BUSWAY_NATS_TOKEN", "t")]).login == Login::Token("t".to_owned()));
+        let both = [("BUSWAY_NATS_TOKEN", "t"), ("BUSWAY_NATS_CREDENTIALS", "/c")];
+        assert!(with("nats://h", &both).login == Login::Credentials("/c".into()));
+        assert!("nats://h?cert=/c".parse::<NatsUrl>().is_err());
+        assert!(parse("tls://h?cert=/c&key=/k").cert == Some(("/c".into(), "/k".into())));
     }
 
     #[test]

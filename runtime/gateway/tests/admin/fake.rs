@@ -97,6 +97,7 @@ impl AdminBackend for Fake {
                 std::future::pending::<()>().await;
             }
             let node = NodeStatus {
+                standby: None,
                 version: "0".into(),
                 pid: 1,
                 engine: "memory".into(),

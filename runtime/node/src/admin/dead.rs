@@ -29,7 +29,7 @@ fn find(inner: &Inner, filter: &DeadFilter) -> Result<Vec<Found>, ApiError> {
     for mut known in inner.engine.subscriptions() {
         let dead = std::mem::take(&mut known.state.dead);
         let offsets: Vec<Offset> = dead.iter().map(|letter| letter.offset).collect();
-        let events = inner.engine.fetch(PARTITION, &offsets).map_err(super::failed)?;
+        let events = inner.patiently(|| inner.engine.fetch(PARTITION, &offsets)).map_err(super::failed)?;
         let mut events: BTreeMap<Offset, Logged> = events.into_iter().map(|logged| (logged.offset, logged)).collect();
         for letter in dead {
             let logged = events.remove(&letter.offset);

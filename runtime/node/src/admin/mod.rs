@@ -44,17 +44,23 @@ impl From<PublishError> for ApiError {
 fn failed(error: busway_engine::EngineError) -> ApiError {
     match error {
         busway_engine::EngineError::Closed => ApiError::stopping(),
+        busway_engine::EngineError::Overloaded(detail) => ApiError::Overloaded { detail },
         error => ApiError::Failed { detail: error.to_string() },
     }
 }
 
 impl Admin {
     fn check_running(&self) -> Result<(), ApiError> {
-        if self.inner.is_stopping() { Err(ApiError::stopping()) } else { Ok(()) }
+        if self.inner.is_stopping() { Err(ApiError::stopping()) } else { self.check_turn() }
+    }
+
+    fn check_turn(&self) -> Result<(), ApiError> {
+        self.inner.check_turn().map_err(failed)
     }
 
     /// Waits until the app has started; the gateway bounds how long.
     async fn started(&self) -> Result<(), ApiError> {
+        self.inner.check_turn().map_err(failed)?;
         let (mut ready, mut stop) = (self.inner.ready.subscribe(), self.inner.stop.subscribe());
         tokio::select! {
             _ = ready.wait_for(|ready| *ready) => {}
@@ -125,6 +131,7 @@ impl AdminBackend for Admin {
 
     fn service(&self, name: ServiceName) -> Reply<'_, ServiceInfo> {
         Box::pin(async move {
+            self.check_turn()?;
             status::service(&self.inner, &name).await.ok_or_else(|| {
                 ApiError::not_found(format!("no service `{name}` runs here; `busway status` lists them"))
             })
@@ -132,11 +139,17 @@ impl AdminBackend for Admin {
     }
 
     fn dead_list(&self, filter: DeadFilter) -> Reply<'_, DeadPage> {
-        Box::pin(async move { dead::list(&self.inner, &filter) })
+        Box::pin(async move {
+            self.check_turn()?;
+            dead::list(&self.inner, &filter)
+        })
     }
 
     fn dead_show(&self, id: EventId) -> Reply<'_, Vec<DeadDetail>> {
-        Box::pin(async move { dead::show(&self.inner, id) })
+        Box::pin(async move {
+            self.check_turn()?;
+            dead::show(&self.inner, id)
+        })
     }
 
     fn dead_retry(&self, filter: DeadFilter) -> Reply<'_, DeadChanged> {
@@ -156,7 +169,10 @@ impl AdminBackend for Admin {
     }
 
     fn trace(&self, id: EventId, query: TraceQuery) -> Reply<'_, Trace> {
-        Box::pin(trace::trace(&self.inner, id, query))
+        Box::pin(async move {
+            self.check_turn()?;
+            trace::trace(&self.inner, id, query).await
+        })
     }
 
     fn forget(&self, request: ForgetRequest) -> Reply<'_, Forgotten> {
@@ -175,6 +191,7 @@ impl AdminBackend for Admin {
 
     fn kv_list(&self, service: ServiceName, query: KvQuery) -> Reply<'_, KvPage> {
         Box::pin(async move {
+            self.check_turn()?;
             self.check_known(&service)?;
             let prefix = query.prefix.unwrap_or_default();
             let limit = query.limit.unwrap_or(KvQuery::LIMIT).min(KvQuery::LIMIT);

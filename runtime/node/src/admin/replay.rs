@@ -150,7 +150,7 @@ fn part(inner: &Inner, request: &ReplayRequest, status: &EngineStatus) -> Result
         TailFrom::Start => Ok(status.oldest),
         TailFrom::Now => Ok(status.head),
         TailFrom::Offset(offset) => Ok(offset),
-        TailFrom::Time(time) => inner.engine.offset_at(PARTITION, time).map_err(super::failed),
+        TailFrom::Time(time) => inner.patiently(|| inner.engine.offset_at(PARTITION, time)).map_err(super::failed),
     };
     let (from, to) = (place(request.from)?, place(request.to.unwrap_or(TailFrom::Now))?);
     if from < status.oldest && !inner.engine.capabilities().replay {

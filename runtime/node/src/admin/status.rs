@@ -36,6 +36,7 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
             engine: engine.description.clone(),
             durability: inner.durability.clone(),
             power_cut: power_cut(inner.engine.capabilities().durable, &inner.durability),
+            standby: inner.engine.standby(),
             uptime_ms: (inner.clock.monotonic_ns() - inner.started_ns) / 1_000_000,
             admin: inner.admin,
             gateway: gateway(inner),
@@ -77,6 +78,10 @@ fn gateway(inner: &Inner) -> Option<GatewayStatus> {
 fn power_cut(on_disk: bool, durability: &str) -> String {
     match (on_disk, durability) {
         (false, _) => "everything".to_owned(),
+        (true, crate::opening::BROKER) => {
+            "what the servers of the broker have not synced yet (sync_interval), where all that keep it lose their power"
+                .to_owned()
+        }
         (true, "sync") => "nothing that was acknowledged".to_owned(),
         (true, "memory") => "what the operating system has not written yet, acknowledged or not".to_owned(),
         (true, interval) => format!("at most what was acknowledged in about the last {}", interval_of(interval)),

@@ -33,6 +33,7 @@ impl EdgeNode {
         if *self.inner.stop.borrow() == Stop::Now {
             return Err(EdgeError::Stopping);
         }
+        self.inner.check_turn().map_err(failed)?;
         if !*self.inner.ready.borrow() {
             return Err(EdgeError::Overloaded("the services of the app are being started".to_owned()));
         }
@@ -87,6 +88,7 @@ fn unfit_data(unfit: &Unfit, index: Option<usize>) -> EdgeError {
 fn failed(error: EngineError) -> EdgeError {
     match error {
         EngineError::Closed => EdgeError::Stopping,
+        EngineError::Overloaded(why) => EdgeError::Overloaded(why),
         error => EdgeError::Failed(error.to_string()),
     }
 }
@@ -117,7 +119,7 @@ impl EdgeBackend for EdgeNode {
     }
 
     fn is_ready(&self) -> bool {
-        *self.inner.ready.borrow() && !self.inner.is_stopping()
+        *self.inner.ready.borrow() && !self.inner.is_stopping() && self.inner.check_turn().is_ok()
     }
 
     fn contracts(&self) -> Vec<Arc<Contract>> {

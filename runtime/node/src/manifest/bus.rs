@@ -5,16 +5,21 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use busway_engine::NatsUrl;
+
 use super::units::{format_duration, parse_duration};
 
 /// Why a text is no engine or durability. Trying again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBus {
     /// An engine that a later version may have.
-    #[error("this build has no engine for `{0}:`; it has `memory:` and `file:DIR`")]
+    #[error("this build has no engine for `{0}:`; it has `memory:`, `file:DIR` and `nats://HOST:PORT`")]
     Unavailable(String),
+    /// An address of NATS that cannot be used.
+    #[error(transparent)]
+    Nats(#[from] busway_engine::InvalidNatsUrl),
     /// Not an engine at all.
-    #[error("`{0}` is not an engine; write `memory:` or `file:DIR`")]
+    #[error("`{0}` is not an engine; write `memory:`, `file:DIR` or `nats://HOST:PORT`")]
     Engine(String),
     /// Not a durability.
     #[error("`{0}` is not a durability; write `sync`, `interval(50ms)` or `memory`")]
@@ -32,6 +37,8 @@ pub enum EngineUrl {
     Memory,
     /// On disk, in this folder.
     File(PathBuf),
+    /// In streams of NATS JetStream, which several nodes may share.
+    Nats(NatsUrl),
 }
 
 impl EngineUrl {
@@ -41,6 +48,7 @@ impl EngineUrl {
         match self {
             Self::Memory => Self::Memory,
             Self::File(dir) => Self::File(base.join(dir)),
+            Self::Nats(url) => Self::Nats(url),
         }
     }
 }
@@ -50,6 +58,8 @@ impl fmt::Display for EngineUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::File(dir) => write!(f, "file:{}", dir.display()),
+            // Without what is secret in it.
+            Self::Nats(url) => url.fmt(f),
         }
     }
 }
@@ -57,7 +67,8 @@ impl fmt::Display for EngineUrl {
 impl FromStr for EngineUrl {
     type Err = InvalidBus;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let shown = || text.chars().take(80).collect::<String>();
+        // What stands before an @ is the login of an address.
+        let shown = || text.rsplit('@').next().unwrap_or_default().chars().take(80).collect::<String>();
         let Some((scheme, rest)) = text.split_once(':') else {
             return if text == "memory" { Ok(Self::Memory) } else { Err(InvalidBus::Engine(shown())) };
         };
@@ -67,7 +78,8 @@ impl FromStr for EngineUrl {
                 "" => Err(InvalidBus::Engine(shown())),
                 dir => Ok(Self::File(dir.into())),
             },
-            "nats" | "tls" | "amqp" | "amqps" | "kafka" | "rocketmq" => Err(InvalidBus::Unavailable(scheme.to_owned())),
+            "nats" | "tls" => Ok(Self::Nats(text.parse()?)),
+            "amqp" | "amqps" | "kafka" | "rocketmq" => Err(InvalidBus::Unavailable(scheme.to_owned())),
             _ => Err(InvalidBus::Engine(shown())),
         }
     }
@@ -141,7 +153,11 @@ mod tests {
 
     #[test]
     fn later_engines_are_told_from_nonsense() {
-        assert_eq!("nats://localhost".parse::<EngineUrl>(), Err(InvalidBus::Unavailable("nats".into())));
+        assert_eq!("amqp://localhost".parse::<EngineUrl>(), Err(InvalidBus::Unavailable("amqp".into())));
+        assert_eq!("redis://u:p@x".parse::<EngineUrl>(), Err(InvalidBus::Engine("x".into())));
+        let nats: EngineUrl = "nats://me:secret@h/shop".parse().expect("an engine");
+        assert_eq!(nats.to_string(), "nats://***@h:4222/shop");
+        assert!(matches!("nats://h?x=1".parse::<EngineUrl>(), Err(InvalidBus::Nats(_))));
         assert_eq!("redis://x".parse::<EngineUrl>(), Err(InvalidBus::Engine("redis://x".into())));
         assert_eq!("file:".parse::<EngineUrl>(), Err(InvalidBus::Engine("file:".into())));
         assert!("interval(1h)".parse::<Durability>().is_err());

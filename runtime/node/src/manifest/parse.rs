@@ -107,6 +107,10 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
 }
 
 fn read_bus(table: &Table<'_>, base: &Path) -> BusConfig {
+    if table.string("engine").is_some_and(|engine| engine.contains('@')) {
+        // There is a login in it.
+        table.document.hide(&table.place("engine"));
+    }
     let engine: Option<EngineUrl> = table.parsed("engine");
     BusConfig { engine: engine.map(|e| e.relative_to(base)), durability: table.parsed("durability") }
 }

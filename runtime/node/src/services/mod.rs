@@ -7,11 +7,11 @@ mod leaving;
 mod manifest;
 mod prepare;
 mod scan;
+mod sources;
 mod supervisor;
 mod tasks;
 
 pub(crate) use catalog::{Catalog, Service};
-pub(crate) use manifest::WatchedManifest;
 pub(crate) use prepare::Preparer;
 pub use prepare::{Examined, examine};
-pub(crate) use supervisor::Supervisor;
+pub(crate) use sources::Sources;

@@ -330,7 +330,8 @@ impl Supervisor {
     fn subscribe(&self, prepared: Prepared) -> Result<Staged, StartError> {
         let mut attach = Vec::new();
         for (spec, binding) in prepared.specs() {
-            let (sub, state) = self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec)?;
+            let (sub, state) =
+                self.inner.patiently(|| self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec))?;
             attach.push(Attach { sub, state, spec, binding });
         }
         Ok(Staged { prepared, attach })

@@ -44,6 +44,9 @@ pub struct NodeStatus {
     /// What a power cut loses, in words.
     #[serde(default)]
     pub power_cut: String,
+    /// Why it does nothing now, when it waits for its turn to own a bus that several nodes share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standby: Option<String>,
     /// How long it has been running.
     pub uptime_ms: u64,
     /// Where the admin API listens.

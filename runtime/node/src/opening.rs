@@ -1,0 +1,78 @@
+//! Opening the engine that a URL names.
+
+use std::sync::Arc;
+
+use busway_engine::{Embedded, Engine, EngineError, Fs, Nats, NatsUrl, Storage};
+use busway_types::{Clock, Limits};
+
+use crate::error::NodeError;
+use crate::manifest::{Durability, EngineUrl};
+
+/// What a broker's durability is called.
+pub(crate) const BROKER: &str = "broker";
+
+/// An engine, with the word for its durability.
+pub(crate) struct Opened {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) durability: String,
+}
+
+/// Opens an engine, away from the runtime: disks and networks take their time.
+pub(crate) async fn open_engine(
+    url: &EngineUrl,
+    durability: Option<Durability>,
+    fs: Arc<dyn Fs>,
+    clock: &Arc<dyn Clock>,
+    limits: &Limits,
+) -> Result<Opened, NodeError> {
+    let (clock, limits) = (Arc::clone(clock), limits.clone());
+    let (opening, durability) = match url {
+        EngineUrl::Memory => (embedded(Storage::Memory, fs, clock, limits), "memory".to_owned()),
+        EngineUrl::File(dir) => {
+            let durability = durability.unwrap_or_default();
+            let word = durability.to_string();
+            let durability = match durability {
+                Durability::Sync => busway_engine::Durability::Sync,
+                Durability::Interval(every) => busway_engine::Durability::Interval(every),
+                Durability::Memory => busway_engine::Durability::Memory,
+            };
+            (embedded(Storage::Disk { dir: dir.clone(), durability }, fs, clock, limits), word)
+        }
+        EngineUrl::Nats(url) => {
+            if let Some(asked) = durability {
+                return Err(NodeError::Engine(EngineError::Refused(format!(
+                    "`durability = \"{asked}\"` cannot be promised for {url}: the servers of NATS decide when they sync \
+                     (sync_interval) and how many of them keep it (?replicas=N); remove `durability` from [bus]"
+                ))));
+            }
+            (on_nats(url.clone().with_environment(|name| std::env::var(name).ok()), clock, limits), BROKER.to_owned())
+        }
+    };
+    match opening.await {
+        Ok(engine) => Ok(Opened { engine: engine?, durability }),
+        Err(panic) => Err(NodeError::Host(panic.to_string())),
+    }
+}
+
+type Opening = tokio::task::JoinHandle<Result<Arc<dyn Engine>, NodeError>>;
+
+fn embedded(storage: Storage, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, limits: Limits) -> Opening {
+    tokio::task::spawn_blocking(move || Ok(Arc::new(Embedded::open(&storage, fs, clock, limits)?) as Arc<dyn Engine>))
+}
+
+fn on_nats(url: NatsUrl, clock: Arc<dyn Clock>, limits: Limits) -> Opening {
+    tokio::task::spawn_blocking(move || {
+        let engine = Nats::open(url, node_name()?, clock, limits)?;
+        Ok(Arc::new(engine) as Arc<dyn Engine>)
+    })
+}
+
+/// A name that no other node has, and that tells an operator which one it is.
+fn node_name() -> Result<String, NodeError> {
+    let refused = |error: getrandom::Error| std::io::Error::other(error.to_string());
+    let random =
+        getrandom::u32().map_err(|error| NodeError::System { what: "random bytes", source: refused(error) })?;
+    let system = rustix::system::uname();
+    let host = system.nodename().to_string_lossy();
+    Ok(format!("{host}/{}-{:04x}", std::process::id(), random & 0xffff))
+}

@@ -1,0 +1,256 @@
+//! `busway run --engine nats://...`: real nodes on a real server.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use busway_brokers::Nats;
+use busway_tests::{programs, services};
+use busway_types::{Clock as _, SystemClock};
+
+use crate::harness::App;
+use crate::process::{NodeProcess, PATIENCE, command, once};
+
+/// A login that must not be seen anywhere.
+const SECRET: &str = "pa55-of-nobody";
+
+fn server(more: &[&str]) -> Nats {
+    Nats::start_with(more).expect("nats-server runs; `cargo xtask brokers up` tells what is missing")
+}
+
+/// A node process with a runtime folder of its own, and what it says.
+struct Running {
+    process: NodeProcess,
+    runtime: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(app: &Path, engine: &str, more: &[&str], login: &[(&str, &str)]) -> Self {
+        let runtime = tempfile::tempdir().expect("a folder");
+        let app = app.display().to_string();
+        let mut arguments = vec!["run", &app, "--engine", engine];
+        arguments.extend(more);
+        let told = std::fs::File::create(runtime.path().join("told")).expect("a file");
+        let child =
+            command(runtime.path(), &arguments).envs(login.iter().copied()).stdout(Stdio::null()).stderr(told).spawn();
+        Self { process: NodeProcess(child.expect("the node starts")), runtime }
+    }
+
+    /// What it has said so far.
+    fn told(&self) -> String {
+        std::fs::read_to_string(self.runtime.path().join("told")).expect("its words")
+    }
+
+    fn says(&self, what: &str) -> String {
+        self.says_times(what, 1)
+    }
+
+    /// Waits until it has said something so many times.
+    fn says_times(&self, what: &str, times: usize) -> String {
+        let clock = SystemClock::new();
+        let began = clock.now();
+        loop {
+            let told = self.told();
+            if told.matches(what).count() >= times {
+                return told;
+            }
+            assert!(clock.now().since(began) < PATIENCE, "it does not say {what:?}, but: {told}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A command that is to succeed.
+    fn ask(&self, arguments: &[&str]) -> String {
+        let output = once(self.runtime.path(), arguments, "");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {told}; the node: {}", self.told());
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// A command that is to fail, with what it says.
+    fn refuses(&self, arguments: &[&str]) -> String {
+        let output = once(self.runtime.path(), arguments, "");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stderr).expect("text")
+    }
+
+    fn publish(&self, data: &str) {
+        self.ask(&["publish", "public.in", "--data", data]);
+    }
+
+    /// Waits until this is all that `forward` has published, in this order.
+    fn has_forwarded(&self, wanted: &[&str]) {
+        let clock = SystemClock::new();
+        let began = clock.now();
+        loop {
+            let told = self.ask(&["tail", "public.out", "--from", "start", "--json", "--no-follow"]);
+            let data = |line| {
+                let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                line["event"]["text"].as_str().or(line["event"]["data"].as_str()).unwrap_or_default().to_owned()
+            };
+            let found: Vec<String> = told.lines().map(data).collect();
+            if found == wanted {
+                return;
+            }
+            assert!(
+                found.len() <= wanted.len() && clock.now().since(began) < PATIENCE,
+                "{found:?} instead of {wanted:?}; the node: {}",
+                self.told()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn ends(mut self) -> String {
+        self.process.signal("-TERM");
+        assert_eq!(self.process.ended(), Some(0), "{}", self.told());
+        self.told()
+    }
+
+    /// What its gateway answers.
+    fn gateway(&self, path: &str) -> u16 {
+        let told = self.says("gateway ");
+        let (_, rest) = told.split_once("gateway ").expect("the address of the gateway");
+        let url = rest.lines().next().expect("a line").trim();
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        agent.get(format!("{url}{path}")).call().expect("an answer").status().as_u16()
+    }
+}
+
+/// An app that forwards, answers HTTP, and counts.
+fn app() -> App {
+    let app = App::new()
+        .manifest("[[gateway.routes]]\nname = \"hello\"\npath = \"/\"\nservice = \"hello\"\n")
+        .service(
+            "forward",
+            programs::FORWARD,
+            "subscribe = [\"public.in\"]\npublish = [\"public.>\"]\nconfig = { to = \"public.out\" }\n",
+        )
+        .service("hello", services::HELLO, "");
+    app.written();
+    app
+}
+
+#[test]
+fn an_app_runs_on_nats_and_moves_to_the_node_that_waits_when_its_owner_ends() {
+    let (server, app) = (server(&[]), app());
+    let engine = format!("{}/hello", server.url());
+    let listen = ["--listen", "127.0.0.1:0"];
+    let owner = Running::start(app.path(), &engine, &listen, &[]);
+    owner.says("service forward");
+    owner.publish("one");
+    owner.has_forwarded(&["one"]);
+    assert_eq!((owner.gateway("/"), owner.gateway("/health/ready")), (200, 200));
+    let status = owner.ask(&["status"]);
+    assert!(status.contains(&engine) && status.contains("durability broker"), "{status}");
+
+    let waits = Running::start(app.path(), &engine, &listen, &[]);
+    waits.says("stands by");
+    assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (503, 503));
+    let status = waits.ask(&["status"]);
+    assert!(status.contains("stands by") && status.contains("does not own the bus"), "{status}");
+    let told = waits.refuses(&["publish", "public.in", "--data", "nowhere"]);
+    assert!(told.contains("does not own the bus"), "{told}");
+
+    // The lease is given back: nobody waits for its end.
+    owner.ends();
+    waits.says("service forward");
+    waits.publish("two");
+    waits.has_forwarded(&["one", "two"]);
+    assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (200, 200));
+    waits.ends();
+}
+
+#[test]
+fn an_owner_that_was_away_too_long_waits_for_its_turn_again() {
+    let (server, app) = (server(&[]), app());
+    let engine = format!("{}/away", server.url());
+    let first = Running::start(app.path(), &engine, &[], &[]);
+    first.says("service forward");
+    first.publish("one");
+    first.has_forwarded(&["one"]);
+    let mut second = Running::start(app.path(), &engine, &[], &[]);
+    second.says("stands by");
+    first.process.signal("-STOP");
+    second.says("service forward");
+    second.publish("two");
+    second.has_forwarded(&["one", "two"]);
+    first.process.signal("-CONT");
+    first.says("this node waits for its turn again");
+    first.says("stands by");
+    assert!(first.refuses(&["publish", "public.in", "--data", "late"]).contains("does not own the bus"));
+    second.process.0.kill().expect("killed");
+    first.says_times("service forward", 2);
+    first.publish("three");
+    first.has_forwarded(&["one", "two", "three"]);
+    first.ends();
+}
+
+#[test]
+fn a_broker_that_is_away_keeps_publishers_waiting_and_is_found_again_in_few_words() {
+    let (mut server, app) = (server(&[]), app());
+    let engine = format!("{}/gone", server.url());
+    let node = Running::start(app.path(), &engine, &[], &[]);
+    node.says("service forward");
+    node.publish("one");
+    node.has_forwarded(&["one"]);
+    server.kill().expect("it ends");
+    std::thread::scope(|scope| {
+        // What is on its way when the broker goes is neither lost nor refused: it is answered later.
+        let waiting = scope.spawn(|| node.publish("two"));
+        node.says("does not confirm records");
+        let refused = node.refuses(&["publish", "public.in", "--data", "never"]);
+        assert!(refused.contains("publishers wait until it does"), "{refused}");
+        let status = node.ask(&["status"]);
+        assert!(status.contains("does not confirm records"), "{status}");
+        server.start_again().expect("it starts again");
+        waiting.join().expect("published");
+    });
+    node.says("confirms records again");
+    node.publish("three");
+    node.has_forwarded(&["one", "two", "three"]);
+    let told = node.ends();
+    let (_, since) = told.split_once("does not confirm").expect("it was said");
+    let complaints = since.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+    assert!(complaints <= 3, "{complaints} lines about one thing: {told}");
+}
+
+#[test]
+fn a_login_is_taken_from_the_address_and_the_environment_and_never_shown() {
+    let (server, app) = (server(&["--user", "me", "--pass", SECRET]), app());
+    let host = server.url().replace("nats://", "");
+    let from_address = Running::start(app.path(), &format!("nats://me:{SECRET}@{host}/a"), &["--log", "debug"], &[]);
+    let login = [("BUSWAY_NATS_USER", "me"), ("BUSWAY_NATS_PASSWORD", SECRET)];
+    let from_environment = Running::start(app.path(), &format!("nats://{host}/b"), &["--log", "debug"], &login);
+    for node in [from_address, from_environment] {
+        node.says("service forward");
+        let status = format!("{}{}", node.ask(&["status"]), node.ask(&["status", "--json"]));
+        let told = node.ends();
+        assert!(!told.contains(SECRET) && !status.contains(SECRET), "{told}{status}");
+    }
+    let wrong = format!("{SECRET}-or-not");
+    for engine in
+        [format!("nats://me:{wrong}@{host}/c"), format!("nats://{host}/c"), format!("nats://me:{wrong}@{host}?x")]
+    {
+        let mut node = Running::start(app.path(), &engine, &["--log", "debug"], &[]);
+        let code = node.process.ended();
+        assert!(matches!(code, Some(1 | 2)), "{engine} ended with {code:?}");
+        let told = node.told();
+        assert!(!told.contains(SECRET) && told.contains("nats://"), "{told}");
+    }
+}
+
+#[test]
+fn what_nats_cannot_promise_is_refused_at_the_start() {
+    let app = App::new()
+        .with(programs::ECHO, "echo")
+        .manifest("[bus]\nengine = \"nats://me:hush@127.0.0.1:1\"\ndurability = \"sync\"\n");
+    app.written();
+    let mut node = Running::start(app.path(), "nats://me:hush@127.0.0.1:1", &[], &[]);
+    assert_eq!(node.process.ended(), Some(1));
+    let told = node.told();
+    assert!(
+        told.contains("durability = \"sync\"") && told.contains("sync_interval") && !told.contains("hush"),
+        "{told}"
+    );
+}
