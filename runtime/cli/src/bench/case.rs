@@ -1,7 +1,8 @@
 //! The names of benchmark cases.
 //!
 //! Role: names are stable, scripts read them: `{memory|disk}-raw-{reused|per-event}-{size}[-x{services}]`,
-//! `memory-typed-{small|middle|large}`, two that stand alone, and those of the suite `backlog`. Nothing is measured here.
+//! `memory-typed-{small|middle|large}`, `http-publish-{events of a request}`, two that stand alone, and those of the suite
+//! `backlog`. Nothing is measured here.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,6 +30,8 @@ pub(crate) enum Case {
     Throughput(Throughput),
     /// Typed events beside raw ones with the same data.
     Typed(Typed),
+    /// Requests to the gateway with so many events each.
+    HttpPublish(usize),
     /// A healthy service alone, then beside spinning, allocating and flooding ones.
     NoisyNeighbour,
     /// A thousand services from copies of one component.
@@ -79,6 +82,9 @@ const SCALES: [(&str, Scale); 5] = [
 
 const SIZES: [(&str, usize); 4] = [("16B", 16), ("100B", 100), ("1KiB", 1024), ("64KiB", 64 * 1024)];
 
+/// Events of a request.
+const HTTP: [usize; 2] = [10, 1];
+
 impl Case {
     /// The cases of the suite `backlog`, which take minutes and gigabytes.
     pub(crate) fn backlog() -> Vec<Self> {
@@ -97,6 +103,7 @@ impl Case {
             all.push(Self::Throughput(Throughput { place, per_event: false, bytes: 100, services: 100 }));
         }
         all.extend(TYPED.map(|(_, typed)| Self::Typed(typed)));
+        all.extend(HTTP.map(Self::HttpPublish));
         all.extend([Self::NoisyNeighbour, Self::ThousandServices]);
         all
     }
@@ -107,6 +114,7 @@ impl fmt::Display for Case {
         let Throughput { place, per_event, bytes, services } = match self {
             Self::NoisyNeighbour => return f.write_str("noisy-neighbour"),
             Self::ThousandServices => return f.write_str("thousand-services"),
+            Self::HttpPublish(events) => return write!(f, "http-publish-{events}"),
             Self::Typed(typed) => {
                 let name = TYPED.iter().find(|(_, known)| known == typed).map_or("?", |(name, _)| name);
                 return f.write_str(name);
@@ -157,9 +165,14 @@ mod tests {
     #[test]
     fn the_names_that_scripts_know_are_there() {
         let names: Vec<String> = Case::all().iter().map(ToString::to_string).collect();
-        for name in
-            ["memory-raw-reused-100B", "disk-raw-per-event-64KiB", "memory-raw-reused-100B-x100", "memory-typed-small"]
-        {
+        for name in [
+            "memory-raw-reused-100B",
+            "disk-raw-per-event-64KiB",
+            "memory-raw-reused-100B-x100",
+            "memory-typed-small",
+            "http-publish-10",
+            "http-publish-1",
+        ] {
             assert!(names.iter().any(|n| n == name), "{name}");
         }
     }

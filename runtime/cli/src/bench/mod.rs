@@ -5,6 +5,7 @@
 
 mod backlog;
 mod case;
+mod http_publish;
 mod many;
 mod neighbours;
 mod report;
@@ -61,6 +62,7 @@ pub(crate) fn run(options: &Options, output: &mut Output) -> Result<()> {
             match case {
                 Case::Throughput(throughput) => throughput::measure(&bench, *throughput, &say).await,
                 Case::Typed(typed) => typed::measure(&bench, *typed, &say).await,
+                Case::HttpPublish(events) => http_publish::measure(&bench, *events, &say).await,
                 Case::NoisyNeighbour => neighbours::noisy(&bench, &say).await,
                 Case::ThousandServices => many::thousand(&bench, &say).await,
                 Case::Scale(scale) => backlog::measure(&bench, *scale, &say).await,

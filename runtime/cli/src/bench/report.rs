@@ -80,6 +80,18 @@ impl Figures {
         }
     }
 
+    /// Figures that have no floor beside them.
+    pub(super) fn unpaired(case: Case, rate: f64, latency: &Histogram<u64>) -> Self {
+        Self {
+            case: case.to_string(),
+            events_per_s: Some(rate.round()),
+            p50_us: Some(us(latency, 0.5)),
+            p99_us: Some(us(latency, 0.99)),
+            p999_us: Some(us(latency, 0.999)),
+            ..Self::default()
+        }
+    }
+
     /// Medians over the pairs.
     pub(super) fn noisy(alone: &[Histogram<u64>], beside: &[Histogram<u64>], lost: u64) -> Self {
         let of = |sides: &[Histogram<u64>], quantile| {

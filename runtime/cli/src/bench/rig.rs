@@ -151,14 +151,23 @@ impl Drop for Scratch {
 impl Rig {
     /// Starts a node with `services` in a folder of its own that goes with it.
     pub(crate) async fn start(scratch: &Path, place: Place, services: &[RigService]) -> Result<Self> {
+        Self::start_with(scratch, place, services, "").await
+    }
+
+    /// The same with further tables of the manifest.
+    pub(crate) async fn start_with(scratch: &Path, place: Place, services: &[RigService], more: &str) -> Result<Self> {
         let folder = Scratch::new(scratch, "node")?;
-        let rig = Self::open(folder.path(), place, services).await?;
+        let rig = Self::open_with(folder.path(), place, services, more).await?;
         Ok(Self { _folder: Some(folder), ..rig })
     }
 
     /// Starts a node with `services` over what the folder holds. When there are services whose name begins with `noisy`,
     /// only the deliveries of the first service by name are counted (services are numbered by name).
     pub(crate) async fn open(folder: &Path, place: Place, services: &[RigService]) -> Result<Self> {
+        Self::open_with(folder, place, services, "").await
+    }
+
+    async fn open_with(folder: &Path, place: Place, services: &[RigService], more: &str) -> Result<Self> {
         let mut manifest = String::new();
         for RigService { name, component, topic, settings } in services {
             let component = component.display().to_string();
@@ -167,6 +176,7 @@ impl Rig {
                 "[services.{name}]\ncomponent = {component:?}\nsubscribe = [{topic:?}]\n{settings}\n"
             );
         }
+        manifest.push_str(more);
         let app = folder.join("busway.toml");
         std::fs::write(&app, manifest).with_context(|| format!("{} cannot be written", app.display()))?;
         let counts = Counts::new();
