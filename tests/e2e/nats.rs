@@ -149,14 +149,22 @@ fn an_app_runs_on_nats_and_moves_to_the_node_that_waits_when_its_owner_ends() {
     assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (503, 503));
     let status = waits.ask(&["status"]);
     assert!(status.contains("stands by") && status.contains("does not own the bus"), "{status}");
-    let told = waits.refuses(&["publish", "public.in", "--data", "nowhere"]);
+    waits.publish("forwarded");
+    owner.has_forwarded(&["one", "forwarded"]);
+    let told = waits.refuses(&["tail", "public.>", "--no-follow"]);
     assert!(told.contains("does not own the bus"), "{told}");
+    let shown = waits.ask(&["engine", "show", &engine]);
+    assert!(shown.contains("server: NATS 2.") && shown.contains("`hello`: "), "{shown}");
+    let shown = waits.ask(&["engine", "show", &format!("{}/nowhere", server.url()), "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert!(shown["facts"]["bus"].as_str().is_some_and(|bus| bus.contains("not there yet")), "{shown}");
+    assert_eq!(shown["guarantees"][0]["how"], "native");
 
     // The lease is given back: nobody waits for its end.
     owner.ends();
     waits.says("service forward");
     waits.publish("two");
-    waits.has_forwarded(&["one", "two"]);
+    waits.has_forwarded(&["one", "forwarded", "two"]);
     assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (200, 200));
     waits.ends();
 }
@@ -178,11 +186,12 @@ fn an_owner_that_was_away_too_long_waits_for_its_turn_again() {
     first.process.signal("-CONT");
     first.says("this node waits for its turn again");
     first.says("stands by");
-    assert!(first.refuses(&["publish", "public.in", "--data", "late"]).contains("does not own the bus"));
+    first.publish("late");
+    second.has_forwarded(&["one", "two", "late"]);
     second.process.0.kill().expect("killed");
     first.says_times("service forward", 2);
     first.publish("three");
-    first.has_forwarded(&["one", "two", "three"]);
+    first.has_forwarded(&["one", "two", "late", "three"]);
     first.ends();
 }
 
@@ -238,6 +247,30 @@ fn a_login_is_taken_from_the_address_and_the_environment_and_never_shown() {
         let told = node.told();
         assert!(!told.contains(SECRET) && told.contains("nats://"), "{told}");
     }
+}
+
+#[test]
+fn tls_is_spoken_where_the_address_says_so_and_only_with_who_is_trusted() {
+    let (folder, app) = (tempfile::tempdir().expect("a folder"), app());
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+    let file = |name: &str, text: String| {
+        std::fs::write(folder.path().join(name), text).expect("written");
+        folder.path().join(name).display().to_string()
+    };
+    let (cert, key) = (file("cert.pem", made.cert.pem()), file("key.pem", made.signing_key.serialize_pem()));
+    let server = server(&["--tls", "--tlscert", &cert, "--tlskey", &key]);
+    let engine = format!("{}/tls", server.url().replace("nats://", "tls://"));
+    let node = Running::start(app.path(), &format!("{engine}?ca={cert}"), &[], &[]);
+    node.says("service forward");
+    node.publish("one");
+    node.has_forwarded(&["one"]);
+    assert!(node.ends().contains(&engine));
+    let node = Running::start(app.path(), &engine, &[], &[("BUSWAY_NATS_CA", &cert)]);
+    node.says("service forward");
+    node.ends();
+    let mut stranger = Running::start(app.path(), &engine, &[], &[]);
+    assert_eq!(stranger.process.ended(), Some(1));
+    assert!(stranger.told().contains("cannot connect to"), "{}", stranger.told());
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(crate) enum Command {
     Replay(cmd::replay::ReplayArgs),
     Forget(cmd::forget::ForgetArgs),
     Kv(cmd::kv::KvArgs),
+    Engine(cmd::engine::EngineArgs),
     Gateway(cmd::gateway::GatewayArgs),
     Log(cmd::log::LogArgs),
     Bench(cmd::bench::BenchArgs),

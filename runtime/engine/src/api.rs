@@ -43,6 +43,9 @@ pub type Epoch = u64;
 /// A future that an engine gives back.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Where the answer to another node goes.
+pub type Reply = Box<dyn FnOnce(Bytes) + Send>;
+
 /// Where an engine reports to. Called from any thread; must return at once.
 pub trait Sink: Send + Sync {
     /// This node owns `partition` from now on; its log ends at `head`.
@@ -57,6 +60,11 @@ pub trait Sink: Send + Sync {
     fn revoked(&self, partition: Partition);
     /// Nothing can be committed any more; the node has to stop.
     fn failed(&self, error: EngineError);
+    /// Another node asks this one, which owns the bus ([`Engine::ask_owner`]). Without an answer it is told after a time that
+    /// nobody knows.
+    fn asked(&self, asked: Bytes, reply: Reply) {
+        drop((asked, reply));
+    }
 }
 
 /// What became of a settlement.
@@ -222,6 +230,13 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Has the node that owns the bus answer something ([`Sink::asked`]), at most once; what it means, nodes know. Only while this
+    /// one waits for its turn. [`EngineError::Unanswered`] when nobody knows what became of it.
+    fn ask_owner(&self, asked: Bytes) -> Answer<Result<Bytes, EngineError>> {
+        drop(asked);
+        Box::pin(std::future::ready(Err(EngineError::Refused("no other node shares this engine".to_owned()))))
+    }
+
     /// How full it is.
     fn room(&self) -> Room;
 
@@ -356,6 +371,9 @@ pub enum EngineError {
         /// The caller's epoch.
         epoch: Epoch,
     },
+    /// Another node was asked, and whether it did it is not known.
+    #[error("{0}; it may have taken effect all the same")]
+    Unanswered(String),
     /// The engine was closed.
     #[error("the engine is closed")]
     Closed,

@@ -8,15 +8,17 @@ mod api;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod embedded;
+mod guarantees;
 mod journal;
 #[cfg(feature = "nats")]
 mod nats;
 
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
-    KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
+    KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Reply, Room, Settled, Sink,
 };
 pub use busway_log::{Durability, Fs, RealFs};
 pub use embedded::{Embedded, Storage};
+pub use guarantees::{EngineKind, Guarantee, guarantees};
 #[cfg(feature = "nats")]
-pub use nats::{InvalidNatsUrl, Nats, NatsUrl};
+pub use nats::{Fact, InvalidNatsUrl, Nats, NatsUrl};

@@ -16,22 +16,24 @@ mod pace;
 mod pressure;
 mod reads;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
-use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
+use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Reply, Room, Settled, Sink};
 use busway_host::{Lane, LaneSink};
 use busway_types::{
     Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Replay, Report, ServiceName, SubId, SubscriptionSpec,
     SubscriptionState, Timestamp,
 };
+use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::moves::Moved;
 use self::pace::Pace;
 use self::reads::{Ask, Reads};
+use crate::admin::Forwarded;
 use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
@@ -140,6 +142,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: watch::Sender<Epoch>,
     /// The offset after the newest event that the driver has seen.
     pub(crate) head: watch::Sender<Offset>,
+    /// Where what other nodes ask is answered.
+    pub(crate) forwarded: OnceLock<mpsc::Sender<Forwarded>>,
     /// Services of which no instance can be made, and why.
     failing: Mutex<FxHashMap<ServiceName, String>>,
 }
@@ -160,6 +164,7 @@ impl Shared {
             revoked: watch::Sender::new(false),
             epoch: watch::Sender::new(0),
             head: watch::Sender::new(0),
+            forwarded: OnceLock::new(),
             failing: Mutex::new(FxHashMap::default()),
         })
     }
@@ -211,6 +216,13 @@ impl Sink for Shared {
 
     fn failed(&self, error: EngineError) {
         self.inbox.push(Event::Failed(error));
+    }
+
+    fn asked(&self, asked: Bytes, reply: Reply) {
+        if let Some(forwarded) = self.forwarded.get() {
+            // When too many wait, whoever asked is told after its time that nobody knows.
+            let _ = forwarded.try_send((asked, reply));
+        }
     }
 }
 

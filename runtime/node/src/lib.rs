@@ -32,5 +32,6 @@ pub use driver::ReportTap;
 pub use error::{NodeError, StartError};
 pub use metrics::ServiceFigures;
 pub use node::{Node, NodeOptions};
+pub use opening::{engine_facts, engine_guarantees};
 pub use publisher::{PublishError, Publisher};
 pub use services::{Examined, examine};

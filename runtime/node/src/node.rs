@@ -12,9 +12,9 @@ use busway_gateway::edge::Setup;
 use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
 use busway_host::{Host, HostConfig};
 use busway_types::{Clock, Limits, SystemClock};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::contracts::Contracts;
 use crate::driver::{self, Driver, Event, ReportTap};
 use crate::edge::{Bound, Listening};
@@ -152,6 +152,7 @@ impl Node {
             driver: Some(thread),
         };
         node.serve_admin(listener, token);
+        node.answer_other_nodes();
         if let Err(error) = node.serve_gateway(bound, &app, Setup { seed: seed ^ 3, folder }) {
             let _ = node.stop().await;
             return Err(error);
@@ -172,6 +173,21 @@ impl Node {
             if let Err(error) = busway_gateway::serve(listener, backend, config, stopped).await {
                 tracing::error!(%error, "the admin API stopped");
                 inner.driver.failure.send_replace(Some(format!("the admin API stopped: {error}")));
+            }
+        });
+    }
+
+    /// Other nodes forward what needs the owner of a bus that they share.
+    fn answer_other_nodes(&self) {
+        let (forwarded, asked) = mpsc::channel(admin::WAITING);
+        // Set once, here.
+        let _ = self.inner.driver.forwarded.set(forwarded);
+        let (admin, tasks) = (Arc::clone(&self.admin), self.tasks.clone());
+        let mut stop = self.inner.stop.subscribe();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = admin::answer(admin, tasks, asked) => {}
+                _ = stop.wait_for(|stop| *stop == Stop::Now) => {}
             }
         });
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use busway_engine::{Embedded, Engine, EngineError, Fs, Nats, NatsUrl, Storage};
+use busway_engine::{
+    Embedded, Engine, EngineError, EngineKind, Fact, Fs, Guarantee, Nats, NatsUrl, Storage, guarantees,
+};
 use busway_types::{Clock, Limits};
 
 use crate::error::NodeError;
@@ -45,13 +47,35 @@ pub(crate) async fn open_engine(
                      (sync_interval) and how many of them keep it (?replicas=N); remove `durability` from [bus]"
                 ))));
             }
-            (on_nats(url.clone().with_environment(|name| std::env::var(name).ok()), clock, limits), BROKER.to_owned())
+            (on_nats(with_login(url), clock, limits), BROKER.to_owned())
         }
     };
     match opening.await {
         Ok(engine) => Ok(Opened { engine: engine?, durability }),
         Err(panic) => Err(NodeError::Host(panic.to_string())),
     }
+}
+
+/// What the engine of a URL guarantees.
+pub fn engine_guarantees(url: &EngineUrl) -> impl Iterator<Item = Guarantee> {
+    guarantees(match url {
+        EngineUrl::Memory => EngineKind::Memory,
+        EngineUrl::File(_) => EngineKind::File,
+        EngineUrl::Nats(_) => EngineKind::Nats,
+    })
+}
+
+/// What the server of an engine says of itself; nothing for one that has none. Nothing is made or changed. To be called on a
+/// thread that is no task's.
+pub fn engine_facts(url: &EngineUrl) -> Result<Vec<Fact>, EngineError> {
+    match url {
+        EngineUrl::Memory | EngineUrl::File(_) => Ok(Vec::new()),
+        EngineUrl::Nats(url) => Nats::facts(&with_login(url)),
+    }
+}
+
+fn with_login(url: &NatsUrl) -> NatsUrl {
+    url.clone().with_environment(|name| std::env::var(name).ok())
 }
 
 type Opening = tokio::task::JoinHandle<Result<Arc<dyn Engine>, NodeError>>;

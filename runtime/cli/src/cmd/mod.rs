@@ -6,6 +6,7 @@ pub(crate) mod completions;
 pub(crate) mod contract;
 pub(crate) mod dead;
 pub(crate) mod dev;
+pub(crate) mod engine;
 pub(crate) mod forget;
 pub(crate) mod gateway;
 pub(crate) mod inspect;
@@ -45,6 +46,7 @@ pub(crate) fn run(cli: Cli, output: &mut Output) -> Result<()> {
         Command::Dead(args) => dead::run(args, &Client::find(&node)?, output),
         Command::Forget(args) => forget::run(args, &Client::find(&node)?, output),
         Command::Replay(args) => replay::run(args, &Client::find(&node)?, output),
+        Command::Engine(args) => engine::run(&args, output),
         Command::Gateway(args) => gateway::run(&args, output),
         Command::Kv(args) => kv::run(args, &Client::find(&node)?, output),
         Command::Log(args) => log::run(&args, output),

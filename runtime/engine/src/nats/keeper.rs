@@ -11,6 +11,7 @@ use std::time::Duration;
 use busway_types::{Batch, Clock, Limits, Offset, Timestamp};
 use tokio::sync::Notify;
 
+use super::between;
 use super::owner::{Lease, Owned, RENEW_EVERY, begin};
 use super::remote::{Streams, Trouble, pause};
 use super::url::NatsUrl;
@@ -189,7 +190,15 @@ async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
         return false;
     }
     let _ = first.tell(Ok(()));
-    hold(inner, &owned, &mut lease).await;
+    let (client, name) = (inner.streams.journal.client(), inner.url.name.clone());
+    let answering = async {
+        between::answer(client, name, Arc::clone(&sink)).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = hold(inner, &owned, &mut lease) => {}
+        () = answering => {}
+    }
     if inner.is_closing() {
         let _ = lease.give_back().await;
         return false;

@@ -10,6 +10,8 @@
 //!
 //! The engine has threads of its own for the network: the driver and the lanes are no tasks.
 
+mod between;
+mod facts;
 mod journal;
 mod keeper;
 mod owner;
@@ -35,6 +37,7 @@ use bytes::Bytes;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
+pub use self::facts::Fact;
 use self::keeper::{Inner, keep};
 use self::owner::Owned;
 use self::remote::{Streams, connect};
@@ -85,6 +88,11 @@ impl Nats {
             changed: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner), runtime: Some(runtime), ended: Mutex::default() })
+    }
+
+    /// What the server says of itself and of the bus; nothing is made or changed. To be called on a thread that is no task's.
+    pub fn facts(url: &NatsUrl) -> Result<Vec<Fact>, EngineError> {
+        facts::ask(url)
     }
 
     /// The bus, if it is this node's; else why nothing can be done.
@@ -164,6 +172,13 @@ impl Engine for Nats {
             return None;
         }
         Some(self.inner.whose())
+    }
+
+    fn ask_owner(&self, asked: Bytes) -> Answer<Result<Bytes, EngineError>> {
+        let Some(runtime) = &self.runtime else { return ready(Err(EngineError::Closed)) };
+        let (client, name) = (self.inner.streams.journal.client(), self.inner.url.name.clone());
+        let asking = runtime.spawn(between::ask(client, name, asked, self.inner.whose()));
+        Box::pin(async move { asking.await.unwrap_or(Err(EngineError::Closed)) })
     }
 
     fn room(&self) -> Room {

@@ -19,7 +19,7 @@ use super::url::{Login, NatsUrl};
 use crate::EngineError;
 
 /// How long one question to the server may take.
-const ASK_FOR: Duration = Duration::from_secs(5);
+pub(super) const ASK_FOR: Duration = Duration::from_secs(5);
 /// How long the first connection may take.
 const CONNECT_FOR: Duration = Duration::from_secs(5);
 /// Between two tries to connect again: the first, and the longest.
@@ -206,6 +206,11 @@ impl Remote {
         }
         let stream = context.get_stream_no_info(&name).await.map_err(|error| refused(&error))?;
         Ok(Self { context: context.clone(), stream, subject })
+    }
+
+    /// What everything goes through.
+    pub(super) fn client(&self) -> Client {
+        self.context.client()
     }
 
     /// The longest payload that a message may have.

@@ -4,6 +4,7 @@
 
 mod ask;
 mod dead;
+mod forward;
 mod replay;
 mod status;
 mod trace;
@@ -20,6 +21,8 @@ use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Topic};
 use rustc_hash::FxHashMap;
 
+use self::forward::Asked;
+pub(crate) use self::forward::{Forwarded, WAITING, answer};
 use crate::inner::{Inner, Stop};
 use crate::publisher::PublishError;
 
@@ -45,6 +48,7 @@ fn failed(error: busway_engine::EngineError) -> ApiError {
     match error {
         busway_engine::EngineError::Closed => ApiError::stopping(),
         busway_engine::EngineError::Overloaded(detail) => ApiError::Overloaded { detail },
+        error @ busway_engine::EngineError::Unanswered(_) => ApiError::TimedOut { detail: error.to_string() },
         error => ApiError::Failed { detail: error.to_string() },
     }
 }
@@ -91,6 +95,11 @@ impl Admin {
         Ok(replies.collect())
     }
 
+    async fn ask(&self, request: AskRequest) -> Result<AskReply, ApiError> {
+        self.started().await?;
+        ask::ask(&self.inner, request).await
+    }
+
     /// Refuses to work on a service that never was here: more likely its name is mistyped.
     fn check_known(&self, service: &ServiceName) -> Result<(), ApiError> {
         let engine = &self.inner.engine;
@@ -107,13 +116,20 @@ impl Admin {
 
 impl AdminBackend for Admin {
     fn publish(&self, batch: Vec<PublishRequest>) -> Reply<'_, Vec<PublishReply>> {
-        Box::pin(self.publish_batch(batch))
+        Box::pin(async move {
+            if self.inner.engine.standby().is_some() {
+                return self.forward(&Asked::Publish(batch)).await;
+            }
+            self.publish_batch(batch).await
+        })
     }
 
     fn request(&self, request: AskRequest) -> Reply<'_, AskReply> {
         Box::pin(async move {
-            self.started().await?;
-            ask::ask(&self.inner, request).await
+            if self.inner.engine.standby().is_some() {
+                return self.forward(&Asked::Request(request)).await;
+            }
+            self.ask(request).await
         })
     }
 

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Why the admin API did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum ApiError {
     /// The request itself is wrong; change it.
     #[error("{detail}")]

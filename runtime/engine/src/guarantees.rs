@@ -1,0 +1,73 @@
+//! What each engine that this build has guarantees, and who sees to it.
+//!
+//! Role: the table of ARCHITECTURE ("Guarantees"), for `busway engine show`; a test holds the two together.
+
+/// The engines of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineKind {
+    /// `memory:`
+    Memory,
+    /// `file:DIR`
+    File,
+    /// `nats://HOST`
+    Nats,
+}
+
+/// One row of the table for one engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guarantee {
+    /// What is guaranteed.
+    pub what: &'static str,
+    /// `native`: whatever keeps the events does it. `host`: busway does it. `no` or `not yet`: not available. Else when.
+    pub how: &'static str,
+}
+
+/// What is guaranteed, by `memory:`, `file:` and `nats:`.
+const ROWS: [(&str, [&str; 3]); 12] = [
+    ("acknowledged survives the process", ["no", "native", "native"]),
+    ("acknowledged survives a power cut of the machine", ["no", "native", "with replicas, or `sync_interval: always`"]),
+    ("acknowledgement, publications and key-value in one commit", ["host", "host", "host"]),
+    ("order by key, strict order", ["host", "host", "host"]),
+    ("back-off, delay, expiry, dead letters with reason and attempts", ["host", "host", "host"]),
+    ("deduplication by topic and id, across owners", ["host", "host", "host"]),
+    ("key-value with conflicts found at commit", ["host", "host", "host"]),
+    ("replay, start at a time, trace", ["recent events", "host", "host"]),
+    ("several nodes, of which one owns the bus and another takes over", ["no", "no", "native"]),
+    ("the work of one bus spread over nodes", ["no", "no", "not yet"]),
+    ("key-value, parked and delayed events larger than memory", ["no", "host", "no"]),
+    ("a stale owner changes nothing", ["one process", "file lock", "native"]),
+];
+
+/// What an engine guarantees.
+pub fn guarantees(kind: EngineKind) -> impl Iterator<Item = Guarantee> {
+    ROWS.iter().map(move |(what, [memory, file, nats])| {
+        let how = match kind {
+            EngineKind::Memory => memory,
+            EngineKind::File => file,
+            EngineKind::Nats => nats,
+        };
+        Guarantee { what, how }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_the_one_of_the_documents() {
+        let text =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md")).expect("read");
+        let (_, table) = text.split_once("### Guarantees\n").expect("the section");
+        let rows = table.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+        let cells = |line: &str| -> Vec<String> {
+            line.trim_matches('|').split('|').take(4).map(|cell| cell.trim().to_owned()).collect()
+        };
+        let documented: Vec<_> = rows.skip(2).map(cells).collect();
+        let built: Vec<Vec<String>> = ROWS
+            .iter()
+            .map(|(what, how)| std::iter::once(*what).chain(how.iter().copied()).map(ToOwned::to_owned).collect())
+            .collect();
+        assert_eq!(documented, built);
+    }
+}
