@@ -39,7 +39,11 @@ bad_text!(unknown_import, bad::UNKNOWN_IMPORT, ["imports", "does not have"]);
 bad_text!(misspelt_import, bad::MISSPELT_IMPORT, ["does not have", "closest"]);
 bad_text!(newer_version, bad::NEWER_VERSION, ["this host has", "0.1"]);
 bad_text!(wrong_types, bad::WRONG_TYPES, ["busway:bus/handler", "handle"]);
-bad_text!(http_only, bad::HTTP_ONLY, ["cannot be linked", "wasi:http/types", "http-error-code"]);
+bad_text!(
+    http_only,
+    bad::HTTP_ONLY,
+    ["used in another form", "wasi:http/types", "http-error-code", "as it was published"]
+);
 bad_text!(half_a_handler, bad::HALF_A_HANDLER, ["busway:bus/handler"]);
 
 /// A component that can be linked but not instantiated is refused when it is asked for its subscriptions.

@@ -139,6 +139,33 @@ fn a_self_made_certificate_is_kept_beside_the_data_and_can_be_trusted() {
     }
 }
 
+#[test]
+fn what_a_gateway_lacks_is_told_at_the_start_and_by_check() {
+    let app = App::new().with(programs::COUNT, "count");
+    let routes = "[[gateway.routes]]\npath = \"/count\"\nservice = \"count\"\n\
+                  [[gateway.routes]]\npath = \"/quotes/{sku}\"\nrequest = \"shop:orders/quotes.quote\"\n";
+    app.write("busway.toml", format!("[gateway]\nlisten = \"0.0.0.0:0\"\n{ROUTE}{routes}").as_bytes());
+    let expected = [
+        "the gateway at 0.0.0.0:",
+        "the route `/hello`: the service `hello` does not run",
+        "the route `/count`: the service `count` does not export wasi:http/incoming-handler",
+        "the route `/quotes/{sku}`: no service answers `shop:orders/quotes.quote`",
+    ];
+    let runtime = tempfile::tempdir().expect("a folder");
+    let folder = app.path().display().to_string();
+    let checked = ask(runtime.path(), &["check", &folder], "");
+    for advice in expected {
+        assert!(checked.contains(&format!("warning {advice}")), "{advice}: {checked}");
+    }
+    let mut told = Told::start(&app, &[]);
+    told.url();
+    for advice in expected {
+        told.after(advice);
+    }
+    told.node.signal("-TERM");
+    assert_eq!(told.node.ended(), Some(0));
+}
+
 /// The status of a GET by a client that trusts one certificate.
 fn tls_get(trusts: &str, url: &str) -> Option<u16> {
     use ureq::tls::{Certificate, RootCerts, TlsConfig};

@@ -42,7 +42,10 @@ pub enum LinkError {
         problems: Vec<Problem>,
     },
     /// The engine refuses it for a reason that the inspection did not foresee.
-    #[error("the component cannot be linked: {reason}")]
+    #[error(
+        "an interface of this host is used in another form than the host has it: {reason}; build the component with that \
+         interface as it was published, and with current tools"
+    )]
     Refused {
         /// What the engine said.
         reason: String,

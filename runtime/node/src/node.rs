@@ -153,7 +153,7 @@ impl Node {
         };
         node.serve_admin(listener, token);
         node.answer_other_nodes();
-        if let Err(error) = node.serve_gateway(bound, &app, Setup { seed: seed ^ 3, folder }) {
+        if let Err(error) = node.serve_gateway(bound, &app, Setup { seed: seed ^ 3, folder, is_public: false }) {
             let _ = node.stop().await;
             return Err(error);
         }

@@ -4,5 +4,6 @@
 
 mod crates;
 mod files;
+mod keys;
 mod links;
 mod sources;

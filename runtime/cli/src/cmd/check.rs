@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use busway_contract::Use;
 use busway_contract::compare::{Pairings, pairings};
+use busway_gateway::edge::Served;
 use busway_host::{Host, HostConfig, NoBus};
 use busway_node::manifest::{App, ServiceConfig};
 use busway_types::{Pattern, ServiceName, Topic};
@@ -38,6 +39,8 @@ struct Report {
     services: Vec<Checked>,
     /// How the producers and handlers of each contract fit.
     contracts: Pairings,
+    /// What of the gateway is probably not meant. `run` starts it all the same.
+    gateway: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +54,8 @@ struct Checked {
     subscribes: Vec<Pattern>,
     /// The requests of contracts that it answers.
     answers: Vec<Topic>,
+    /// Whether it answers HTTP.
+    http: bool,
     /// Whether it is to run (`enabled`).
     enabled: bool,
     /// Why it would be refused.
@@ -79,6 +84,7 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
         kind: None,
         subscribes: Vec::new(),
         answers: Vec::new(),
+        http: false,
         enabled: true,
         problem: Some(refused.reason.clone()),
     });
@@ -89,7 +95,8 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     keep_out(&contracts, &mut services);
     // `run` does not look at what is not enabled, and so refuses nothing of it.
     let ok = !services.iter().any(Checked::is_refused);
-    let report = Report { ok, services, contracts };
+    let gateway = advice(&app, &services, &uses);
+    let report = Report { ok, services, contracts, gateway };
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -113,6 +120,23 @@ fn keep_out(contracts: &Pairings, services: &mut [Checked]) {
     }
 }
 
+/// What `run` would warn of once it has started what it can.
+fn advice(app: &App, services: &[Checked], uses: &[(String, Use)]) -> Vec<String> {
+    let gateway = app.gateway();
+    let running = || services.iter().filter(|checked| checked.enabled && checked.problem.is_none());
+    let runs = |name: &str| running().any(|checked| checked.service.as_ref().is_some_and(|s| s.as_str() == name));
+    let mut served = Served::default();
+    for (_, used) in uses.iter().filter(|(name, _)| runs(name)) {
+        if !served.contracts.iter().any(|known| **known == used.contract) {
+            served.contracts.push(Arc::new(used.contract.clone()));
+        }
+    }
+    served.answers = running().flat_map(|checked| checked.answers.iter().cloned()).collect();
+    served.services = running().filter_map(|checked| checked.service.clone()).collect();
+    served.http = running().filter(|checked| checked.http).filter_map(|checked| checked.service.clone()).collect();
+    gateway.edge.advice(gateway.listen, &served)
+}
+
 fn check(host: &Host, service: &ServiceConfig, uses: &mut Vec<(String, Use)>) -> Checked {
     let mut checked = Checked {
         service: Some(service.name.clone()),
@@ -120,6 +144,7 @@ fn check(host: &Host, service: &ServiceConfig, uses: &mut Vec<(String, Use)>) ->
         kind: None,
         subscribes: Vec::new(),
         answers: Vec::new(),
+        http: false,
         enabled: service.enabled,
         problem: None,
     };
@@ -136,6 +161,7 @@ fn examine(host: &Host, service: &ServiceConfig, checked: &mut Checked, uses: &m
     checked.subscribes = found.patterns();
     checked.answers = found.linked.request_topics().concat();
     checked.answers.sort_unstable();
+    checked.http = inspection.http.is_some();
     if !service.enabled {
         return Ok(());
     }
@@ -174,6 +200,9 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
     let contracts = report.contracts.to_string();
     if !contracts.is_empty() {
         output.line(shown_lines(contracts.trim_end()))?;
+    }
+    for advice in &report.gateway {
+        output.line(format!("{} {}", "warning".yellow().bold(), shown(advice)))?;
     }
     let bad = report.services.iter().filter(|checked| checked.is_refused()).count();
     let enabled = report.services.iter().filter(|checked| checked.enabled).count();

@@ -58,6 +58,9 @@ pub enum EdgeError {
     /// No room now; the same request may succeed later (503 with `Retry-After`).
     #[error("{0}")]
     Overloaded(String),
+    /// The client sends the rest of its request too slowly (408).
+    #[error("{0}")]
+    Slow(String),
     /// No answer in time (504).
     #[error("{0}")]
     TimedOut(String),

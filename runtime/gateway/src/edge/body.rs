@@ -7,7 +7,8 @@
 use std::error::Error;
 use std::future::Future as _;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ pub(super) const PERMIT_BYTES: usize = 1024;
 
 /// Why the rest of a body does not come.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// It is larger than allowed.
     #[error("the body is larger than {0} bytes, which is the most that is taken here")]
     TooLarge(usize),
@@ -52,7 +53,7 @@ impl From<&BodyError> for Problem {
 }
 
 /// What an error of a body means for whoever sent it.
-pub fn body_problem(error: &(dyn Error + 'static)) -> Problem {
+fn body_problem(error: &(dyn Error + 'static)) -> Problem {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<BodyError>() {
@@ -63,9 +64,39 @@ pub fn body_problem(error: &(dyn Error + 'static)) -> Problem {
     Problem::invalid("the body ended early")
 }
 
+/// What became of the body of a request, in the extensions of the request: whoever answers may not see it, or not say it.
+#[derive(Debug, Default)]
+pub(super) struct BodyState {
+    /// Why the rest did not come.
+    error: OnceLock<BodyError>,
+    /// Whether somebody waits for more of it now.
+    is_awaited: AtomicBool,
+}
+
+impl BodyState {
+    /// What the client did wrong with its body.
+    pub(super) fn fault(&self) -> Option<Problem> {
+        self.error.get().map(Problem::from)
+    }
+
+    /// The same when the time of the whole request is over: who is waited for then is too slow.
+    pub(super) fn overdue(&self) -> Option<Problem> {
+        let is_awaited = self.is_awaited.load(Ordering::Relaxed);
+        let slow = || is_awaited.then(|| Problem::new(Refusal::Slow, "the rest of the body did not come in time"));
+        self.fault().or_else(slow)
+    }
+
+    fn failed(&self, error: BodyError) -> BodyError {
+        // The first is the one that counts.
+        let _ = self.error.set(error.clone());
+        error
+    }
+}
+
 /// The body of a request, with its bounds.
 pub(super) struct GuardedBody {
     inner: Incoming,
+    state: Arc<BodyState>,
     /// Bytes that may still come.
     left: usize,
     limit: usize,
@@ -77,9 +108,10 @@ pub(super) struct GuardedBody {
 }
 
 impl GuardedBody {
-    pub(super) fn new(inner: Incoming, limits: &EdgeLimits) -> Self {
+    pub(super) fn new(inner: Incoming, limits: &EdgeLimits, state: Arc<BodyState>) -> Self {
         Self {
             inner,
+            state,
             left: limits.body_bytes,
             limit: limits.body_bytes,
             body_time: limits.body_time,
@@ -113,19 +145,25 @@ impl HttpBody for GuardedBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
-        match Pin::new(&mut this.inner).poll_frame(cx) {
+        let frame = Pin::new(&mut this.inner).poll_frame(cx);
+        this.state.is_awaited.store(frame.is_pending(), Ordering::Relaxed);
+        match frame {
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                Poll::Ready(Some(this.came(bytes).map(|()| frame)))
+                let came = this.came(bytes).map_err(|error| this.state.failed(error));
+                Poll::Ready(Some(came.map(|()| frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Broken(error.to_string())))),
+            Poll::Ready(Some(Err(error))) => {
+                let error = this.state.failed(BodyError::Broken(error.to_string()));
+                Poll::Ready(Some(Err(error)))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let budget = this.budget;
                 let (_, sleep) =
                     this.waiting.get_or_insert_with(|| (Instant::now(), Box::pin(tokio::time::sleep(budget))));
                 ready!(sleep.as_mut().poll(cx));
-                Poll::Ready(Some(Err(BodyError::Slow(this.body_time))))
+                Poll::Ready(Some(Err(this.state.failed(BodyError::Slow(this.body_time)))))
             }
         }
     }
@@ -155,21 +193,13 @@ impl Buffered {
 
 impl Edge {
     /// Reads a body into memory, within the limits.
-    pub async fn read_body(&self, body: Body) -> Result<Buffered, Problem> {
-        self.read_body_within(body, usize::MAX).await
-    }
-
-    /// The same for a body that has a smaller bound of its own.
-    pub async fn read_body_within(&self, mut body: Body, most: usize) -> Result<Buffered, Problem> {
+    pub async fn read_body(&self, mut body: Body) -> Result<Buffered, Problem> {
         let mut held: Option<OwnedSemaphorePermit> = None;
         let mut first = Bytes::new();
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| body_problem(&error))?;
             let Ok(piece) = frame.into_data() else { continue };
-            if first.len().max(whole.len()) + piece.len() > most {
-                return Err((&BodyError::TooLarge(most)).into());
-            }
             hold(&self.buffered, &mut held, piece.len())?;
             // Most bodies come in one piece and are never copied.
             if first.is_empty() {
@@ -196,4 +226,17 @@ fn hold(budget: &Arc<Semaphore>, held: &mut Option<OwnedSemaphorePermit>, bytes:
         None => *held = Some(more),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_wrong_with_a_body_is_found_under_whatever_wraps_it() {
+        let wrapped = |error: BodyError| body_problem(&axum::Error::new(error)).refusal();
+        assert_eq!(wrapped(BodyError::Slow(Duration::from_secs(1))), Refusal::Slow);
+        assert_eq!(wrapped(BodyError::TooLarge(1)), Refusal::TooLarge);
+        assert_eq!(body_problem(&std::fmt::Error).refusal(), Refusal::Invalid);
+    }
 }

@@ -6,6 +6,7 @@
 
 use super::auth::AuthConfig;
 use super::cors::CorsConfig;
+use super::events::EventsConfig;
 use super::limits::EdgeLimits;
 use super::live::LiveConfig;
 use super::rate::RateConfig;
@@ -26,6 +27,8 @@ pub struct EdgeConfig {
     pub live: LiveConfig,
     /// `[gateway.auth]`.
     pub auth: AuthConfig,
+    /// `[gateway.events]`.
+    pub events: EventsConfig,
     /// `[gateway.rate]`.
     pub rate: RateConfig,
     /// `[[gateway.routes]]`, in the order of the manifest.

@@ -11,9 +11,9 @@ use busway_types::{Draft, Entropy as _, SplitMix};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// The header with the id of a request.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The header with the W3C trace context.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What goes with a request.
 #[derive(Clone, Debug)]

@@ -11,6 +11,7 @@
 //!
 //! `router.rs` says what a request passes in which order, and how a further part plugs in.
 
+mod advice;
 mod ask;
 pub mod auth;
 mod backend;
@@ -36,19 +37,22 @@ mod service;
 mod tls;
 mod units;
 
-pub use ask::{FunctionName, InvalidFunctionName, RequestTarget, problems as route_problems};
+pub use advice::Served;
+pub use ask::{FunctionName, InvalidFunctionName, RequestTarget};
 pub use backend::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeRequest};
-pub use body::{BodyError, Buffered, body_problem};
+pub use body::Buffered;
 pub use config::{EdgeConfig, EdgeConfigError};
-pub use context::{Peer, PeerCertificate, REQUEST_ID, RequestContext, TRACEPARENT};
+pub use context::{Peer, PeerCertificate, RequestContext};
 pub use cors::{CorsConfig, Origins};
+pub use events::EventsConfig;
 pub use events::cloud::cloudevent;
 pub use figures::EdgeFigures;
 pub use file::ServedFile;
 pub use limits::EdgeLimits;
 pub use listen::{EdgeServeError, bind};
 pub use live::{LiveConfig, SocketIoConfig, SocketIoNamespace};
-pub use problem::{Problem, Refusal, TYPE_PREFIX};
-pub use routes::{Matched, RouteConfig, Target};
+pub use problem::{Problem, Refusal};
+pub(crate) use routes::Matched;
+pub use routes::{RouteConfig, Target};
 pub use serve::{Edge, Gateway, Setup};
 pub use tls::{CertificateSource, ClientCa, TlsConfig, TlsError};

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::backend::EdgeError;
 
 /// What every `type` begins with; a word such as `overloaded` follows.
-pub const TYPE_PREFIX: &str = "urn:busway:problem:";
+pub(crate) const TYPE_PREFIX: &str = "urn:busway:problem:";
 
 /// The kinds of refusals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,6 +200,7 @@ impl From<EdgeError> for Problem {
             EdgeError::TooLarge(detail) => Self::new(Refusal::TooLarge, detail),
             EdgeError::NotFound(detail) => Self::new(Refusal::NotFound, detail),
             EdgeError::Overloaded(detail) => Self::new(Refusal::Overloaded, detail),
+            EdgeError::Slow(detail) => Self::new(Refusal::Slow, detail),
             EdgeError::TimedOut(detail) => Self::new(Refusal::TimedOut, detail),
             EdgeError::BadAnswer(detail) => Self::new(Refusal::BadAnswer, detail),
             EdgeError::Stopping => Self::new(Refusal::Stopping, "the node is shutting down and takes nothing new"),

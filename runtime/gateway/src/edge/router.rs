@@ -26,6 +26,7 @@ use http::{HeaderValue, Method, Uri};
 use tower::Layer as _;
 
 use super::auth::{self, Gate, Wanted};
+use super::body::BodyState;
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
@@ -81,6 +82,7 @@ async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) ->
         Found::Route(matched) => matched.route.timeout.unwrap_or(front.request_time),
         _ => front.request_time,
     };
+    let body = request.extensions().get::<Arc<BodyState>>().cloned();
     let answer = async {
         let (mut parts, body) = request.into_parts();
         let wanted = wanted(&found, parts.uri.path(), &front.gate);
@@ -105,6 +107,9 @@ async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) ->
         response
     };
     tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
+        if let Some(fault) = body.and_then(|body| body.overdue()) {
+            return fault.into_response();
+        }
         let detail = format!("there was no answer within {within:?}; the request may have taken effect all the same");
         Problem::new(Refusal::TimedOut, detail).into_response()
     })
@@ -114,12 +119,16 @@ async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) ->
 fn wanted<'a>(found: &'a Found, path: &str, gate: &Gate) -> Wanted<'a> {
     match found {
         Found::Route(Matched { route, .. }) => {
-            Wanted { is_open: route.is_open, route: Some(&route.name), rate: route.rate }
+            // A page cannot add a header to what opens a WebSocket; Socket.IO has a packet for its credential.
+            let asks_later = matches!(route.target, Target::SocketIo(_));
+            Wanted { is_open: route.is_open, route: Some(&route.name), rate: route.rate, asks_later }
         }
-        Found::OtherMethods { are_open, .. } => Wanted { is_open: *are_open, route: None, rate: None },
+        Found::OtherMethods { are_open, .. } => {
+            Wanted { is_open: *are_open, route: None, rate: None, asks_later: false }
+        }
         Found::Nothing => {
             let is_open = gate.are_documents_open() && DOCUMENTS.contains(&path);
-            Wanted { is_open, route: None, rate: None }
+            Wanted { is_open, route: None, rate: None, asks_later: false }
         }
     }
 }

@@ -56,11 +56,11 @@ pub enum Target {
 
 /// A route that was found for a request. In the extensions of the request.
 #[derive(Clone, Debug)]
-pub struct Matched {
+pub(crate) struct Matched {
     /// The route.
-    pub route: Arc<RouteConfig>,
+    pub(crate) route: Arc<RouteConfig>,
     /// Parameters of the path, by name, percent-decoded.
-    pub params: Vec<(Box<str>, Box<str>)>,
+    pub(crate) params: Vec<(Box<str>, Box<str>)>,
 }
 
 /// What is known of a path.

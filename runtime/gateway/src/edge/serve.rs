@@ -26,7 +26,7 @@ use tower::ServiceExt as _;
 
 use super::auth::Gate;
 use super::backend::EdgeBackend;
-use super::body::{GuardedBody, PERMIT_BYTES};
+use super::body::{BodyState, GuardedBody, PERMIT_BYTES};
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::context::{Peer, REQUEST_ID, RequestContext, RequestIds, traceparent};
 use super::figures::{Counters, EdgeFigures};
@@ -74,6 +74,11 @@ impl Edge {
     /// Tells when the gateway ends: streams say so to their clients and end.
     pub fn stopping(&self) -> watch::Receiver<bool> {
         self.stopping.subscribe()
+    }
+
+    /// Changes with each configuration, once it is in use.
+    pub(crate) fn reloads(&self) -> watch::Receiver<u64> {
+        self.reloads.subscribe()
     }
 
     /// What was counted.
@@ -128,15 +133,17 @@ pub struct Setup {
     pub seed: u64,
     /// Where the gateway keeps what it makes: a self-made certificate. Without a folder that is made anew at each start.
     pub folder: Option<PathBuf>,
+    /// Whether others than this machine reach the address at which it listens.
+    pub is_public: bool,
 }
 
 impl Gateway {
     /// A gateway to a node.
     pub fn new(backend: Arc<dyn EdgeBackend>, config: EdgeConfig, setup: Setup) -> Result<Arc<Self>, EdgeConfigError> {
-        let Setup { seed, folder } = setup;
+        let Setup { seed, folder, is_public } = setup;
         let buffered = Arc::new(Semaphore::new(config.limits.buffered_bytes.div_ceil(PERMIT_BYTES)));
         let clock: Arc<dyn Clock> = Arc::new(EdgeClock { backend: Arc::clone(&backend), origin: Instant::now() });
-        let gate = Arc::new(Gate::of(&config, &clock, None)?);
+        let gate = Arc::new(Gate::of(&config, &clock, None, is_public)?);
         let edge = Arc::new(Edge {
             backend,
             config: ArcSwap::from_pointee(config),
@@ -212,7 +219,7 @@ impl Gateway {
     /// Serves another configuration from the next request on; connections stay. One that cannot be served changes nothing.
     pub fn reload(&self, config: EdgeConfig) -> Result<(), EdgeConfigError> {
         let edge = &self.edge;
-        let gate = Arc::new(Gate::of(&config, &edge.clock, Some(&edge.gate.load()))?);
+        let gate = Arc::new(Gate::of(&config, &edge.clock, Some(&edge.gate.load()), false)?);
         let router = router::compose(edge, &config, Arc::clone(&gate))?;
         let loaded = self.load_tls(&config)?;
         self.use_tls(loaded);
@@ -297,8 +304,10 @@ impl Gateway {
         check_form(&request, limits)?;
         let (mut parts, body) = request.into_parts();
         parts.uri = one_spelling(parts.uri)?;
+        let state = Arc::new(BodyState::default());
         parts.extensions.insert(context);
-        Ok((Request::from_parts(parts, Body::new(GuardedBody::new(body, limits))), in_flight))
+        parts.extensions.insert(Arc::clone(&state));
+        Ok((Request::from_parts(parts, Body::new(GuardedBody::new(body, limits, state))), in_flight))
     }
 }
 

@@ -5,6 +5,8 @@
 //! (RFC 9110, 7.6.1); the id and the trace that the component sees are those of the gateway, never what a client made up
 //! and the gateway did not accept; the scheme is what the connection is, whatever the client says.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -15,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body_util::BodyExt as _;
 
 use super::backend::EdgeError;
+use super::body::BodyState;
 use super::context::{REQUEST_ID, RequestContext, TRACEPARENT};
 use super::problem::{Problem, Refusal};
 use super::serve::Edge;
@@ -43,11 +46,16 @@ pub(super) async fn answer(edge: &Edge, service: &ServiceName, mut request: Requ
     if let Some(context) = context {
         trace(request.headers_mut(), &context);
     }
+    let body = request.extensions().get::<Arc<BodyState>>().cloned();
     let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
     match edge.backend.http(service, request).await {
         Ok(response) => response.map(Body::new),
         // The route is there; the service is not, now.
         Err(EdgeError::NotFound(detail)) => Problem::new(Refusal::Unavailable, detail).into_response(),
+        // A service that fails over a body that broke off did not fail by itself.
+        Err(error @ (EdgeError::BadAnswer(_) | EdgeError::TimedOut(_))) => {
+            body.and_then(|body| body.fault()).unwrap_or_else(|| error.into()).into_response()
+        }
         Err(error) => Problem::from(error).into_response(),
     }
 }
@@ -95,8 +103,6 @@ fn with_scheme(uri: &Uri, headers: &HeaderMap, is_tls: bool) -> Uri {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::edge::context::Peer;
 

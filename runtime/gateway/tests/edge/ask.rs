@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use busway_contract::{Case, Contract, Enum, Field, Function, Label, Param, Record, Type, Variant};
-use busway_gateway::edge::{EdgeConfig, EdgeError, EdgeRequest, RequestTarget, RouteConfig, Target, route_problems};
+use busway_gateway::edge::{EdgeConfig, EdgeError, EdgeRequest, RequestTarget, RouteConfig, Served as Behind, Target};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -247,15 +247,23 @@ async fn answers_and_errors_become_statuses() {
 
 #[test]
 fn what_is_wrong_with_a_route_is_told_before_anybody_asks() {
-    let contracts = [quotes()];
+    let contract = quotes();
+    let answers = contract.functions.iter().filter_map(|function| contract.id.topic(&function.name).ok()).collect();
+    let behind = Behind { contracts: vec![contract], answers, ..Behind::default() };
     let told = |route: &RouteConfig| {
-        let Target::Request(target) = &route.target else { panic!("a request") };
-        route_problems(route, target, &contracts).join("; ")
+        let config = EdgeConfig { routes: vec![route.clone()], ..EdgeConfig::default() };
+        config.advice(None, &behind).join("; ")
     };
     for route in config().routes.iter().filter(|route| &*route.name != "quote") {
-        let wanted = if &*route.name == "unheard-of" { "" } else { "has no error `busy`" };
-        assert!(told(route).contains(wanted) && (told(route).is_empty() == wanted.is_empty()), "{}", told(route));
+        let wanted = if &*route.name == "unheard-of" { "no service answers" } else { "has no error `busy`" };
+        assert!(told(route).contains(wanted) && told(route).contains(&*route.name), "{}", told(route));
     }
+    let silent = Behind { answers: std::collections::BTreeSet::default(), ..behind.clone() };
+    let unanswered = EdgeConfig { routes: vec![config().routes[0].clone()], ..EdgeConfig::default() };
+    assert!(
+        unanswered.advice(None, &silent).join("; ").contains("no service answers `shop:"),
+        "known, and not answered"
+    );
     assert_eq!(told(&config().routes[0]), "");
     for (route, wanted) in [
         (to("/q/{id}", Method::GET, "quote", None), "has no parameter `id`"),

@@ -10,6 +10,7 @@ use busway_gateway::edge::{BoxedBody, EdgeBackend, EdgeError, EdgeReply, EdgeReq
 use busway_gateway::{TailBatch, TailRead};
 use busway_types::{Draft, EventId, Limits, Logged, Offset, Receipt, ServiceName, Timestamp};
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use tokio::sync::Notify;
 
 /// Answers a request over the bus, as a service would.
@@ -121,7 +122,13 @@ impl Fake {
         }
         let takes = *lock(&self.service_takes);
         tokio::time::sleep(takes).await;
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
+        if service.as_str() == "reads" {
+            // As a component that gives up when its request breaks off.
+            while let Some(frame) = body.frame().await {
+                frame.map_err(|_| EdgeError::BadAnswer("the service failed".to_owned()))?;
+            }
+        }
         let context = parts.extensions.get::<RequestContext>().expect("what goes with every request");
         let certificate = context.peer.certificate.as_ref().and_then(|certificate| certificate.subject.clone());
         let mut builder = http::Response::builder()

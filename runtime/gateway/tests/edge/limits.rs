@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use busway_gateway::edge::{BodyError, EdgeConfig, EdgeLimits, Refusal, body_problem};
+use busway_gateway::edge::{EdgeConfig, EdgeLimits, Refusal};
 use tokio::io::AsyncReadExt as _;
 
 use crate::client::{PATIENCE, get, request};
 use crate::fake::lock;
-use crate::served::{Served, echoing};
+use crate::served::{Served, echoing, route};
 
 fn limited(change: impl FnOnce(&mut EdgeLimits)) -> EdgeConfig {
     let mut config = echoing();
@@ -189,10 +189,34 @@ async fn what_bodies_hold_in_memory_has_a_bound_together() {
     assert_eq!(refused.refusal(), Refusal::Overloaded);
     drop(first);
     edge.read_body(body(200 * 1024)).await.expect("there is room again");
-    let too_large = edge.read_body_within(body(11), 10).await.expect_err("it has a bound of its own");
-    assert_eq!(too_large.refusal(), Refusal::TooLarge);
-    let slow = body_problem(&axum::Error::new(BodyError::Slow(SOON)));
-    assert_eq!((slow.refusal(), slow.status().as_u16()), (Refusal::Slow, 408));
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_the_fault_of_its_client_whoever_waits_for_it() {
+    let begun = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\nabc");
+    let answered = async |config: EdgeConfig, path: &str| {
+        let served = Served::start(config).await;
+        let mut stalls = served.connect().await;
+        stalls.write(begun(path)).await;
+        let answer = stalls.answer().await.expect("an answer");
+        (answer.status, answer.problem())
+    };
+    let slow = || (408, "slow".to_owned());
+    let reads = |mut config: EdgeConfig| {
+        config.routes.push(route("/reads", "reads"));
+        config
+    };
+    assert_eq!(answered(limited(|limits| limits.body_time = SOON), "/events/a").await, slow());
+    assert_eq!(answered(limited(|limits| limits.request_time = SOON), "/events/a").await, slow());
+    assert_eq!(answered(reads(limited(|limits| limits.body_time = SOON)), "/reads").await, slow());
+    assert_eq!(answered(reads(limited(|limits| limits.request_time = SOON)), "/reads").await, slow());
+    // A body that is larger than it may be, in chunks: the service fails over it, and is not to blame.
+    let served = Served::start(reads(limited(|limits| limits.body_bytes = 2_000))).await;
+    let mut large = served.connect().await;
+    large.write("POST /reads HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    large.write(format!("7d1\r\n{}\r\n0\r\n\r\n", "x".repeat(2_001))).await;
+    let answer = large.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.problem().as_str()), (413, "too-large"));
 }
 
 #[tokio::test]

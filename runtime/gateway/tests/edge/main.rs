@@ -4,6 +4,7 @@ mod ask;
 mod client;
 mod cors;
 mod events;
+mod exposed;
 mod fake;
 mod form;
 mod health;

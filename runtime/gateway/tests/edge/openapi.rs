@@ -4,6 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use busway_gateway::edge::RouteConfig;
+use busway_gateway::edge::auth::AuthConfig;
 use serde_json::{Value, json};
 
 use crate::ask;
@@ -80,6 +82,27 @@ async fn the_document_passes_the_validator_of_its_makers() {
     broken["components"]["schemas"]["price"]["type"] = "recrod".into();
     assert_eq!(problems(&document), "");
     assert!(problems(&broken).contains("price"));
+
+    let keys = vec![crate::security::key("shop", &["route:quote"]).1];
+    let mut config = ask::config();
+    config.auth = AuthConfig { keys, documents_open: true, ..AuthConfig::default() };
+    let quote = RouteConfig { method: None, path: "/any/{sku}".into(), ..config.routes[0].clone() };
+    let open = RouteConfig { is_open: true, ..route("/open", "echo") };
+    config.routes.extend([quote, open]);
+    served.gateway.reload(config).expect("sound");
+    let mut locked = served.send(get("/openapi.json")).await.json();
+    assert!(locked["paths"]["/any/{sku}"]["put"]["requestBody"].is_object(), "{locked}");
+    let ids = |document: &Value| -> Vec<String> {
+        let operations = document["paths"].as_object().expect("paths").values().filter_map(Value::as_object);
+        operations.flat_map(|path| path.values().map(|one| one["operationId"].to_string())).collect()
+    };
+    let mut once = ids(&locked);
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), ids(&locked).len(), "two routes of one name have operations of their own");
+    assert_eq!(problems(&locked), "");
+    locked["components"]["securitySchemes"]["key"]["in"] = "pocket".into();
+    assert!(problems(&locked).contains("securitySchemes"));
 }
 
 fn problems(document: &Value) -> String {

@@ -29,12 +29,15 @@ impl Served {
         Self::start_in(fake, config, None).await
     }
 
+    pub(crate) async fn start_in(fake: Fake, config: EdgeConfig, folder: Option<PathBuf>) -> Self {
+        Self::start_as(fake, config, Setup { seed: 7, folder, is_public: false }).await
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a test has no node to spawn for it")]
     #[expect(clippy::unused_async, reason = "there has to be a runtime to listen")]
-    pub(crate) async fn start_in(fake: Fake, config: EdgeConfig, folder: Option<PathBuf>) -> Self {
+    pub(crate) async fn start_as(fake: Fake, config: EdgeConfig, setup: Setup) -> Self {
         let fake = Arc::new(fake);
-        let gateway =
-            Gateway::new(Arc::clone(&fake) as _, config, Setup { seed: 7, folder }).expect("a sound configuration");
+        let gateway = Gateway::new(Arc::clone(&fake) as _, config, setup).expect("a sound configuration");
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a port");
         let addr = listener.local_addr().expect("its address");
         let (stop, stopped) = oneshot::channel::<()>();

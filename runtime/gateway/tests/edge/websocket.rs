@@ -35,8 +35,12 @@ pub(crate) fn upgrade(path: &str) -> Request {
 
 impl Socket {
     pub(crate) async fn open(served: &Served, path: &str) -> Self {
+        Self::open_with(served, upgrade(path)).await
+    }
+
+    pub(crate) async fn open_with(served: &Served, asked: Request) -> Self {
         let mut connection = served.connect().await;
-        connection.write(upgrade(path).bytes()).await;
+        connection.write(asked.bytes()).await;
         let head = tokio::time::timeout(PATIENCE, connection.head()).await.expect("in time").expect("an answer");
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         Self { connection, lives: true }

@@ -46,6 +46,7 @@ impl Bound {
         tasks: &TaskSet,
     ) -> Result<Listening, NodeError> {
         let backend = Arc::new(EdgeNode { inner: Arc::clone(inner) });
+        let setup = Setup { is_public: !self.addr.ip().is_loopback(), ..setup };
         let gateway = Gateway::new(backend, within_files(&config.edge), setup)?;
         let (stop, mut asked) = watch::channel(false);
         let (end, ended) = watch::channel(false);

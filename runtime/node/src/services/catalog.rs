@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use busway_contract::Use;
 use busway_gateway::api::{RefusedFile, ServiceState};
+use busway_gateway::edge::Served;
 use busway_host::{HttpPool, Lane, Linked, TaskHandle};
 use busway_types::{Pattern, ServiceName, SubId, Timestamp, Topic};
 use rustc_hash::FxHashMap;
@@ -187,6 +188,27 @@ impl Catalog {
             service.with(|now| now.version.as_ref().map(|version| version.contracts.clone()).unwrap_or_default())
         };
         services.values().flat_map(of).collect()
+    }
+
+    /// What the gateway has behind it.
+    pub(crate) fn served(&self) -> Served {
+        let mut served = Served::default();
+        for used in self.contracts() {
+            if !served.contracts.iter().any(|known| **known == used.contract) {
+                served.contracts.push(Arc::new(used.contract));
+            }
+        }
+        served.answers = self.answerers().into_keys().collect();
+        for service in self.all() {
+            if service.with(|now| now.version.is_none()) {
+                continue;
+            }
+            if service.http().is_some() {
+                served.http.insert(service.config.name.clone());
+            }
+            served.services.insert(service.config.name.clone());
+        }
+        served
     }
 
     /// Who answers which request.

@@ -66,7 +66,7 @@ fn edge_error(error: HttpError) -> EdgeError {
         HttpError::Closed => EdgeError::Stopping,
         HttpError::Invalid(detail) => EdgeError::Invalid { detail, index: None, path: None, is_contract: false },
         HttpError::TimedOut(_) => EdgeError::TimedOut("the service did not answer in time".into()),
-        HttpError::BodyStalled(detail) => EdgeError::TimedOut(detail),
+        HttpError::BodyStalled(detail) => EdgeError::Slow(detail),
         HttpError::Failed(_) => {
             EdgeError::BadAnswer("the service failed; its operator finds the reason in the log".into())
         }

@@ -23,6 +23,8 @@ pub(crate) struct WatchedManifest {
     /// What was acted on last, and what the last look saw.
     acted: Option<Fingerprint>,
     last: Option<Fingerprint>,
+    /// What was said of the gateway, so that it is not said again as long as it is so.
+    advice: Vec<String>,
 }
 
 impl WatchedManifest {
@@ -31,7 +33,15 @@ impl WatchedManifest {
         let beside = || app.folder.as_ref().map(|folder| folder.join(MANIFEST));
         let path = app.manifest.as_ref().map(|manifest| manifest.path.clone()).or_else(beside);
         let now = path.as_deref().and_then(Fingerprint::of);
-        Self { path, started: app.manifest.clone(), gateway, applied: app.gateway(), acted: now, last: now }
+        Self {
+            path,
+            started: app.manifest.clone(),
+            gateway,
+            applied: app.gateway(),
+            acted: now,
+            last: now,
+            advice: Vec::new(),
+        }
     }
 
     /// Where it is.
@@ -39,14 +49,24 @@ impl WatchedManifest {
         self.path.as_deref()
     }
 
-    /// Looks whether it changed, and acts on it when two looks saw the same.
-    pub(crate) fn look(&mut self, inner: &Inner) {
-        let Some(path) = self.path.clone() else { return };
+    /// Says what of the gateway is probably not meant, given what runs behind it; each thing once, as long as it is so.
+    pub(crate) fn advise(&mut self, inner: &Inner) {
+        let Some(gateway) = &self.gateway else { return };
+        let advice = self.applied.edge.advice(Some(gateway.addr()), &inner.services.served());
+        for new in advice.iter().filter(|advice| !self.advice.contains(advice)) {
+            tracing::warn!("{new}");
+        }
+        self.advice = advice;
+    }
+
+    /// Looks whether it changed, and acts on it when two looks saw the same. True when it was acted on.
+    pub(crate) fn look(&mut self, inner: &Inner) -> bool {
+        let Some(path) = self.path.clone() else { return false };
         let now = Fingerprint::of(&path);
         let is_settled = now == self.last && now != self.acted;
         self.last = now;
         if !is_settled {
-            return;
+            return false;
         }
         let what = match (&self.acted, &now) {
             (None, _) => "appeared",
@@ -69,6 +89,7 @@ impl WatchedManifest {
             tracing::info!(manifest, "the manifest {what}; the node runs with it");
             inner.services.forgive_unfit(&path);
         }
+        true
     }
 
     /// Applies what can be applied; says what cannot.

@@ -117,6 +117,7 @@ impl Supervisor {
         self.detach_the_gone(&complete);
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
         fitting::tell(&self.inner.services.all(), &self.app.keys());
+        self.manifest.advise(&self.inner);
         self.inner.ready.send_replace(true);
         for service in started {
             self.start_sources(&service);
@@ -162,7 +163,7 @@ impl Supervisor {
     }
 
     async fn look(&mut self) {
-        self.manifest.look(&self.inner);
+        let mut is_other = self.manifest.look(&self.inner);
         let mut now: BTreeMap<PathBuf, Option<Fingerprint>> = BTreeMap::new();
         if let Some(Ok(files)) = self.app.folder.as_deref().map(components) {
             // The manifest stands among the components, and what is noted of it has nothing to do with them.
@@ -186,6 +187,7 @@ impl Supervisor {
             now.insert(config.component.clone(), Fingerprint::of(&config.component));
         }
         for change in self.scanner.look(&now) {
+            is_other = true;
             match change {
                 Change::Settled(path) => {
                     for name in self.made_of(&path) {
@@ -201,6 +203,9 @@ impl Supervisor {
                 }
             }
         }
+        if is_other {
+            self.manifest.advise(&self.inner);
+        }
     }
 
     /// The services of a file.
@@ -212,8 +217,11 @@ impl Supervisor {
         let now = self.inner.clock.monotonic_ns();
         let due: Vec<ServiceName> =
             self.waiting.iter().filter(|(_, w)| w.due_ns <= now).map(|(name, _)| name.clone()).collect();
-        for name in due {
-            self.apply(&name).await;
+        for name in &due {
+            self.apply(name).await;
+        }
+        if !due.is_empty() {
+            self.manifest.advise(&self.inner);
         }
     }
 

@@ -11,7 +11,7 @@ use super::value::is_textual;
 use crate::edge::RouteConfig;
 
 /// What does not fit between a route and the contracts that run; nothing about a function that is not among them.
-pub fn problems(route: &RouteConfig, target: &RequestTarget, contracts: &[Arc<Contract>]) -> Vec<String> {
+pub(crate) fn problems(route: &RouteConfig, target: &RequestTarget, contracts: &[Arc<Contract>]) -> Vec<String> {
     let name = &target.function;
     let Some((_, function)) = name.find(contracts) else { return not_found(target, contracts) };
     let mut told = Vec::new();

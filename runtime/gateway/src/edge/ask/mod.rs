@@ -28,8 +28,7 @@ use super::problem::{Problem, Refusal};
 use super::units::duration;
 use super::{Edge, EdgeBackend, EdgeError, EdgeRequest, Matched, RequestContext};
 
-pub(crate) use check::path_params;
-pub use check::problems;
+pub(crate) use check::{path_params, problems};
 pub use target::{FunctionName, InvalidFunctionName, RequestTarget};
 
 /// A caller waits no longer than this; longer than the route allows is the same as not saying it.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use busway_types::{Pattern, Timestamp, Topic};
 
+use super::key::KeyHash;
+
 /// A permission of a caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -62,7 +64,7 @@ impl FromStr for Scope {
 
 /// How somebody showed who they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CallerKind {
+pub(crate) enum CallerKind {
     /// Not at all.
     #[default]
     Anonymous,
@@ -74,55 +76,87 @@ pub enum CallerKind {
     Certificate,
 }
 
+/// What the credential of somebody was checked with. It ends when that does, and says nothing of a key.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Proof(pub(crate) KeyHash);
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Proof")
+    }
+}
+
 /// Whoever sent a request.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// How they showed who they are.
-    pub kind: CallerKind,
+    pub(crate) kind: CallerKind,
     /// The name of the key, the subject of the token or of the client certificate; none for the anonymous.
-    pub name: Option<Arc<str>>,
+    pub(crate) name: Option<Arc<str>>,
     /// What they may do; none means everything, which is so only while no authentication is configured.
-    pub scopes: Option<Arc<[Scope]>>,
+    pub(crate) scopes: Option<Arc<[Scope]>>,
     /// What the route they came by lets everybody see who may use it.
-    pub sees: Option<Arc<[Pattern]>>,
+    pub(crate) sees: Option<Arc<[Pattern]>>,
     /// When that ends: what stays open longer than a request has to end then.
-    pub expires: Option<Timestamp>,
+    pub(crate) expires: Option<Timestamp>,
+    /// The key that was shown, or with which the token was signed that was shown.
+    pub(crate) proof: Option<Proof>,
 }
 
 impl Caller {
     /// Everybody, while no authentication is configured.
-    pub const UNRESTRICTED: Self =
-        Self { kind: CallerKind::Anonymous, name: None, scopes: None, sees: None, expires: None };
+    pub(crate) const UNRESTRICTED: Self =
+        Self { kind: CallerKind::Anonymous, name: None, scopes: None, sees: None, expires: None, proof: None };
+
+    /// Everybody, while no authentication is configured: the routes, and the events of these topics.
+    pub(crate) fn everybody(topics: &[Pattern]) -> Self {
+        let both = |topic: &Pattern| [Scope::Publish(topic.clone()), Scope::Subscribe(topic.clone())];
+        let scopes = topics.iter().flat_map(both).chain([Scope::Route(Scope::EVERY_ROUTE.into())]);
+        Self { scopes: Some(scopes.collect()), ..Self::UNRESTRICTED }
+    }
 
     /// Somebody who may do what `scopes` say.
-    pub fn new(kind: CallerKind, name: impl Into<Arc<str>>, scopes: impl Into<Arc<[Scope]>>) -> Self {
-        Self { kind, name: Some(name.into()), scopes: Some(scopes.into()), sees: None, expires: None }
+    pub(crate) fn new(kind: CallerKind, name: impl Into<Arc<str>>, scopes: impl Into<Arc<[Scope]>>) -> Self {
+        Self { kind, name: Some(name.into()), scopes: Some(scopes.into()), sees: None, expires: None, proof: None }
     }
 
     /// Somebody unknown, who may do nothing but use what is open to all.
-    pub fn anonymous() -> Self {
-        Self { kind: CallerKind::Anonymous, name: None, scopes: Some([].into()), sees: None, expires: None }
+    pub(crate) fn anonymous() -> Self {
+        Self {
+            kind: CallerKind::Anonymous,
+            name: None,
+            scopes: Some([].into()),
+            sees: None,
+            expires: None,
+            proof: None,
+        }
+    }
+
+    /// Who they are, for others: `key:shop`, `token:SUBJECT`, `certificate:NAME`. A name alone could be that of somebody who
+    /// shows it in another way. None for the anonymous.
+    pub(crate) fn identity(&self) -> Option<String> {
+        let kind = match self.kind {
+            CallerKind::Anonymous => return None,
+            CallerKind::Key => "key",
+            CallerKind::Token => "token",
+            CallerKind::Certificate => "certificate",
+        };
+        Some(format!("{kind}:{}", self.name.as_deref()?))
     }
 
     /// Whether they may publish to a topic.
-    pub fn may_publish(&self, topic: &Topic) -> bool {
+    pub(crate) fn may_publish(&self, topic: &Topic) -> bool {
         self.any(|scope| matches!(scope, Scope::Publish(pattern) if pattern.matches(topic)))
     }
 
     /// Whether they may see the events of a topic.
-    pub fn may_see(&self, topic: &Topic) -> bool {
+    pub(crate) fn may_see(&self, topic: &Topic) -> bool {
         self.any(|scope| matches!(scope, Scope::Subscribe(pattern) if pattern.matches(topic)))
             || self.sees.iter().flat_map(|patterns| patterns.iter()).any(|pattern| pattern.matches(topic))
     }
 
-    /// Whether they may see the events of every topic that matches.
-    pub fn may_see_all(&self, wanted: &Pattern) -> bool {
-        self.any(|scope| matches!(scope, Scope::Subscribe(pattern) if pattern.covers(wanted)))
-            || self.sees.iter().flat_map(|patterns| patterns.iter()).any(|pattern| pattern.covers(wanted))
-    }
-
     /// Whether they may use the route of that name.
-    pub fn may_use(&self, route: &str) -> bool {
+    pub(crate) fn may_use(&self, route: &str) -> bool {
         self.any(|scope| matches!(scope, Scope::Route(name) if **name == *route || **name == *Scope::EVERY_ROUTE))
     }
 
@@ -160,15 +194,5 @@ mod tests {
         let nobody = Caller::anonymous();
         assert!(!nobody.may_publish(&topic("shop.orders")) && !nobody.may_use("quote"));
         assert!(Caller::UNRESTRICTED.may_publish(&topic("shop.orders")) && Caller::UNRESTRICTED.may_use("quote"));
-    }
-
-    #[test]
-    fn a_pattern_is_seen_only_where_a_scope_covers_all_of_it() {
-        let scopes: Vec<Scope> = vec!["subscribe:shop.*".parse().expect("a scope")];
-        let caller = Caller::new(CallerKind::Token, "u", scopes);
-        assert!(caller.may_see_all(&"shop.*".parse().expect("a pattern")));
-        assert!(caller.may_see_all(&"shop.a".parse().expect("a pattern")));
-        assert!(!caller.may_see_all(&"shop.>".parse().expect("a pattern")));
-        assert!(!caller.may_see_all(&">".parse().expect("a pattern")));
     }
 }

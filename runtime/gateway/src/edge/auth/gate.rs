@@ -5,9 +5,9 @@
 //! not allowed is denied; a stranger gets the same answer whether something is there or not; a wrong credential is
 //! never told apart from another one; a gate is made as a whole, from one configuration, or not at all.
 
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use busway_types::Clock;
@@ -16,7 +16,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::certificate::Certificates;
-use super::config::AuthConfig;
 use super::credentials::{Ambiguous, Presented};
 use super::jwt::{BadToken, Keys, KeysError, verify};
 use super::keys::ApiKeys;
@@ -28,7 +27,7 @@ use crate::edge::problem::{Problem, Refusal};
 use crate::edge::rate::{self, Applied, Buckets, Rate, RateConfig, client_address, client_block};
 
 /// Where services behind the gateway read who asks, such as `key:shop`.
-pub const CALLER: HeaderName = HeaderName::from_static("x-busway-caller");
+const CALLER: HeaderName = HeaderName::from_static("x-busway-caller");
 /// Headers that only the gateway may set begin like this, with `_` as good as `-`: some languages see no difference.
 const OURS: &str = "x-busway-";
 
@@ -41,6 +40,25 @@ pub(crate) struct Wanted<'a> {
     pub(crate) route: Option<&'a str>,
     /// How often a client may use that route.
     pub(crate) rate: Option<Rate>,
+    /// Whether who shows nothing now is asked by the route itself, later.
+    pub(crate) asks_later: bool,
+}
+
+/// Who counts as one client, in the extensions of a request: a caller with a name, or an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Client {
+    Caller(CallerKind, Arc<str>),
+    Address(IpAddr),
+}
+
+impl Client {
+    /// The client that a caller at an address is.
+    pub(crate) fn of(caller: &Caller, address: IpAddr) -> Self {
+        match &caller.name {
+            Some(name) => Self::Caller(caller.kind, Arc::clone(name)),
+            None => Self::Address(client_block(address)),
+        }
+    }
 }
 
 /// What stays when the configuration changes.
@@ -48,6 +66,8 @@ pub(crate) struct Wanted<'a> {
 struct Lasting {
     clock: Arc<dyn Clock>,
     tickets: Tickets,
+    /// Whether others than this machine reach the gateway.
+    is_public: bool,
 }
 
 /// Buckets of one configuration; those whose rate did not change are taken over from the one before.
@@ -64,6 +84,8 @@ struct Limits {
 pub(crate) struct Gate {
     lasting: Arc<Lasting>,
     is_locked: bool,
+    /// Who shows nothing of who they are.
+    everybody: Caller,
     keys: ApiKeys,
     tokens: Option<Arc<Keys>>,
     certificates: Certificates,
@@ -114,22 +136,30 @@ impl Gate {
         config: &EdgeConfig,
         clock: &Arc<dyn Clock>,
         before: Option<&Self>,
+        is_public: bool,
     ) -> Result<Self, EdgeConfigError> {
-        let routes = config.routes.iter().filter_map(|route| Some((route.name.clone(), route.rate?)));
-        Self::new(&config.auth, &config.rate, routes, clock, before).map_err(|error| {
+        Self::new(config, clock, before, is_public).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             EdgeConfigError::Auth(format!("{error}{cause}"))
         })
     }
 
     fn new(
-        auth: &AuthConfig,
-        rates: &RateConfig,
-        routes: impl IntoIterator<Item = (Box<str>, Rate)>,
+        config: &EdgeConfig,
         clock: &Arc<dyn Clock>,
         before: Option<&Self>,
+        is_public: bool,
     ) -> Result<Self, KeysError> {
-        let fresh = || Arc::new(Lasting { clock: clock.clone(), tickets: Tickets::default() });
+        let EdgeConfig { auth, events, .. } = config;
+        let lasting = Lasting { clock: clock.clone(), tickets: Tickets::default(), is_public };
+        let lasting = before.map_or_else(|| Arc::new(lasting), |gate| gate.lasting.clone());
+        let everybody = match &events.topics {
+            _ if auth.is_configured() => Caller::anonymous(),
+            Some(topics) => Caller::everybody(topics),
+            None if lasting.is_public => Caller::everybody(&[]),
+            None => Caller::UNRESTRICTED,
+        };
+        let routes = config.routes.iter().filter_map(|route| Some((route.name.clone(), route.rate?)));
         let kept = before.and_then(|gate| gate.tokens.clone());
         let tokens = match (&auth.jwt, kept) {
             // What was fetched and is still good is not fetched again; what is read from this machine is.
@@ -138,13 +168,14 @@ impl Gate {
             (None, _) => None,
         };
         Ok(Self {
-            lasting: before.map_or_else(fresh, |gate| gate.lasting.clone()),
+            lasting,
             is_locked: auth.is_configured(),
+            everybody,
             keys: ApiKeys::new(&auth.keys),
             tokens,
             certificates: Certificates::new(&auth.certificates),
             documents_open: auth.documents_open,
-            limits: Limits::new(rates, routes, before.map(|gate| &gate.limits)),
+            limits: Limits::new(&config.rate, routes, before.map(|gate| &gate.limits)),
         })
     }
 
@@ -172,31 +203,32 @@ impl Gate {
         let is_closed = self.is_locked && !wanted.is_open;
         let caller = if is_closed {
             self.identify(parts, &peer, address).await.map_err(TurnedAway::from)?
-        } else if self.is_locked {
-            Caller::anonymous()
         } else {
-            Caller::UNRESTRICTED
+            self.everybody.clone()
         };
-        let applied = self.limits.take(&caller, address, wanted, self.lasting.clock.monotonic_ns());
+        let client = Client::of(&caller, address);
+        let applied = self.limits.take(&client, wanted, self.lasting.clock.monotonic_ns());
         if let Some(over) = applied.iter().find(|applied| !applied.verdict.is_allowed) {
             return Err(TurnedAway { problem: too_many(over), applied });
         }
-        if is_closed && caller.kind == CallerKind::Anonymous {
+        let is_asked_later = wanted.asks_later && caller.kind == CallerKind::Anonymous;
+        if is_closed && !is_asked_later && caller.kind == CallerKind::Anonymous {
             return Err(TurnedAway { problem: missing(), applied });
         }
-        if is_closed && wanted.route.is_some_and(|route| !caller.may_use(route)) {
+        if is_closed && !is_asked_later && wanted.route.is_some_and(|route| !caller.may_use(route)) {
             return Err(TurnedAway { problem: forbidden(), applied });
         }
         if let Some(value) = caller_header(&caller) {
             parts.headers.insert(CALLER, value);
         }
+        parts.extensions.insert(client);
         Ok(Admitted { caller, applied })
     }
 
     /// Who a credential stands for that did not come in a header, such as that of a Socket.IO client.
     pub(crate) async fn identify_text(&self, text: &str, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         if !self.is_locked {
-            return Ok(Caller::UNRESTRICTED);
+            return Ok(self.everybody.clone());
         }
         let address = self.address(peer, headers);
         self.check(Presented::read(text), address).await.map_err(|refused| refused.problem())
@@ -213,11 +245,19 @@ impl Gate {
             return false;
         }
         match caller.kind {
-            CallerKind::Anonymous => !self.is_locked || caller.scopes.is_some(),
+            CallerKind::Anonymous => caller.scopes == self.everybody.scopes,
             CallerKind::Key => self.keys.still_say(caller, now),
-            CallerKind::Token => self.tokens.is_some(),
+            CallerKind::Token => self.tokens.as_ref().is_some_and(|tokens| {
+                let keys = tokens.current();
+                keys.zip(caller.proof.as_ref()).is_some_and(|(keys, proof)| keys.proves(proof, tokens.config()))
+            }),
             CallerKind::Certificate => self.certificates.still_say(caller),
         }
+    }
+
+    /// How long a caller may do what they may, by the clock of the node; none for ever.
+    pub(crate) fn left(&self, caller: &Caller) -> Option<Duration> {
+        Some(caller.expires?.since(self.lasting.clock.now()))
     }
 
     /// A ticket for somebody.
@@ -239,7 +279,7 @@ impl Gate {
     /// Who a credential stands for. An address that showed too many wrong ones is not looked at for a while; a good key
     /// passes all the same, so that nobody can lock out a neighbour: a key cannot be guessed, and costs little to check.
     async fn check(&self, presented: Presented, address: IpAddr) -> Result<Caller, Refused> {
-        let Lasting { clock, tickets } = &*self.lasting;
+        let Lasting { clock, tickets, .. } = &*self.lasting;
         let block = client_block(address);
         let failed = |verdict| Applied { policy: "failed", rate: self.limits.failed.rate(), verdict };
         let outcome = match presented {
@@ -297,9 +337,11 @@ impl Limits {
             Some(kept) if kept.rate() == rate => kept.clone(),
             _ => Arc::new(Buckets::new(rate, config.clients)),
         };
-        let kept_route = |name: &str| before?.routes.iter().find(|(known, _)| **known == *name).map(|(_, b)| b);
+        let kept_route = |name: &str, rate: Rate| {
+            before?.routes.iter().find(|(known, b)| **known == *name && b.rate() == rate).map(|(_, b)| b)
+        };
         let routes = routes.into_iter().map(|(name, rate)| {
-            let kept = kept_route(&name);
+            let kept = kept_route(&name, rate);
             (name, buckets(rate, kept))
         });
         Self {
@@ -310,27 +352,19 @@ impl Limits {
         }
     }
 
-    fn take(&self, caller: &Caller, address: IpAddr, wanted: Wanted<'_>, now_ns: u64) -> Vec<Applied> {
-        let take = |buckets: &Buckets, policy| {
-            let verdict = match &caller.name {
-                Some(name) => take(buckets, &(caller.kind, name), now_ns),
-                None => take(buckets, &client_block(address), now_ns),
-            };
-            Applied { policy, rate: buckets.rate(), verdict }
-        };
+    fn take(&self, client: &Client, wanted: Wanted<'_>, now_ns: u64) -> Vec<Applied> {
+        let take =
+            |buckets: &Buckets, policy| Applied { policy, rate: buckets.rate(), verdict: buckets.take(client, now_ns) };
         let mut applied = vec![take(&self.clients, "client")];
-        if let (Some(route), Some(_)) = (wanted.route, wanted.rate)
+        if let (Some(route), Some(rate)) = (wanted.route, wanted.rate)
             && applied.iter().all(|applied| applied.verdict.is_allowed)
-            && let Some((_, buckets)) = self.routes.iter().find(|(name, _)| **name == *route)
+            // Routes may share a name; those with one rate share it then.
+            && let Some((_, buckets)) = self.routes.iter().find(|(n, b)| **n == *route && b.rate() == rate)
         {
             applied.push(take(buckets, "route"));
         }
         applied
     }
-}
-
-fn take(buckets: &Buckets, client: &impl Hash, now_ns: u64) -> rate::Verdict {
-    buckets.take(client, now_ns)
 }
 
 impl Refused {
@@ -398,11 +432,5 @@ fn remove_ours(headers: &mut HeaderMap) {
 }
 
 fn caller_header(caller: &Caller) -> Option<HeaderValue> {
-    let kind = match caller.kind {
-        CallerKind::Anonymous => return None,
-        CallerKind::Key => "key",
-        CallerKind::Token => "token",
-        CallerKind::Certificate => "certificate",
-    };
-    HeaderValue::from_bytes(format!("{kind}:{}", caller.name.as_deref()?).as_bytes()).ok()
+    HeaderValue::from_bytes(caller.identity()?.as_bytes()).ok()
 }

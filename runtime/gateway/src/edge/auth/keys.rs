@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use busway_types::Timestamp;
 
+use super::caller::Proof;
 use super::config::KeyConfig;
 use super::key::{ApiKey, KeyHash};
 use super::{Caller, CallerKind, Scope};
@@ -43,12 +44,13 @@ impl ApiKeys {
             return None;
         }
         let caller = Caller::new(CallerKind::Key, entry.name.clone(), entry.scopes.clone());
-        Some(Caller { expires: entry.expires, ..caller })
+        Some(Caller { expires: entry.expires, proof: Some(Proof(hash)), ..caller })
     }
 
-    /// Whether whoever came in with a key of that name may still do the same.
+    /// Whether whoever came in with a key may still do the same; another key of the same name is another one.
     pub(crate) fn still_say(&self, caller: &Caller, now: Timestamp) -> bool {
-        self.0.values().any(|entry| {
+        let entry = caller.proof.as_ref().and_then(|Proof(hash)| self.0.get(hash));
+        entry.is_some_and(|entry| {
             caller.name.as_ref() == Some(&entry.name)
                 && caller.scopes.as_ref() == Some(&entry.scopes)
                 && entry.expires.is_none_or(|expires| now < expires)
@@ -77,6 +79,8 @@ mod tests {
         let ending = ApiKeys::new(&[config(Some(Timestamp(100)))]);
         assert_eq!(ending.find(&mine, Timestamp(99)).expect("known").expires, Some(Timestamp(100)));
         assert!(ending.find(&mine, Timestamp(100)).is_none() && !ending.still_say(&caller, Timestamp(100)));
+        let replaced = ApiKeys::new(&[KeyConfig { sha256: other.hash(), ..config(None) }]);
+        assert!(!replaced.still_say(&caller, Timestamp(0)), "another key of that name is another one");
         assert!(!ApiKeys::new(&[]).still_say(&caller, Timestamp(0)), "a key that was taken out ends its streams");
     }
 }

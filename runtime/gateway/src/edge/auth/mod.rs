@@ -19,12 +19,11 @@ mod routes;
 mod secret;
 mod tickets;
 
-pub use caller::{Caller, CallerKind, InvalidScope, Scope};
+pub(crate) use caller::{Caller, CallerKind};
+pub use caller::{InvalidScope, Scope};
 pub use config::{AuthConfig, CertificateConfig, CertificateMatch, InvalidCertificateMatch, KeyConfig};
-pub use gate::CALLER;
-pub(crate) use gate::{Gate, Wanted};
+pub(crate) use gate::{Client, Gate, Wanted, forbidden};
 pub use jwt::{InvalidJwksUrl, JwksUrl, JwtAlgorithm, JwtConfig, KeySource, KeysError};
 pub use key::{ApiKey, InvalidHash, KeyHash, NoRandom};
 pub(crate) use routes::{TICKETS, router};
 pub use secret::Secret;
-pub use tickets::TICKET_TIME;

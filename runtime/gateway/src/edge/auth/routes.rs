@@ -41,14 +41,8 @@ async fn ticket(State(edge): State<Arc<Edge>>, Extension(caller): Extension<Call
 impl Edge {
     /// Who a credential stands for that came in otherwise than in a header, such as that of a Socket.IO client. Wrong
     /// ones are counted against the client as everywhere.
-    pub async fn identify(&self, credential: &str, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+    pub(crate) async fn identify(&self, credential: &str, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let gate = self.gate.load_full();
         gate.identify_text(credential, peer, headers).await
-    }
-
-    /// Whether a caller may still do what they might when they came in. What stays open longer than a request asks now
-    /// and then, and ends when not.
-    pub fn is_current(&self, caller: &Caller) -> bool {
-        self.gate.load().is_current(caller)
     }
 }

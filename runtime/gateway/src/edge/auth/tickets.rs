@@ -17,7 +17,7 @@ use super::key::{KeyHash, is_well_formed, text};
 /// What every ticket begins with.
 const PREFIX: &str = "bwt_";
 /// How long a ticket is good.
-pub const TICKET_TIME: Duration = Duration::from_secs(30);
+pub(crate) const TICKET_TIME: Duration = Duration::from_secs(30);
 /// Tickets at a time.
 const MOST: usize = 10_000;
 /// Tickets of one caller at a time.

@@ -9,6 +9,7 @@
 //! is checked before anything is published; what is wrong is told with the place of the event in the batch.
 
 pub(crate) mod cloud;
+mod config;
 mod id;
 mod lines;
 pub(super) mod media;
@@ -25,9 +26,11 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 
 use self::media::Media;
-use super::auth::Caller;
+use super::auth::{Caller, CallerKind};
 use super::problem::{Problem, Refusal};
 use super::{Edge, EdgeError, RequestContext};
+
+pub use config::EventsConfig;
 
 /// The paths that are served here.
 pub(super) const PATHS: [&str; 2] = ["/events", "/events/{topic}"];
@@ -118,7 +121,11 @@ fn permit(caller: &Caller, topic: &Topic) -> Result<(), Problem> {
     if caller.may_publish(topic) {
         return Ok(());
     }
-    let detail = format!("you may not publish to `{topic}`: no scope of yours allows it");
+    let why = match caller.kind {
+        CallerKind::Anonymous => "without authentication only the topics of `[gateway.events] topics` are taken",
+        _ => "no scope of yours allows it",
+    };
+    let detail = format!("you may not publish to `{topic}`: {why}");
     Err(Problem::new(Refusal::Forbidden, detail))
 }
 

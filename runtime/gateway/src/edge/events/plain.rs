@@ -61,7 +61,8 @@ pub(super) fn dress(cx: &Cx<'_>, draft: &mut Draft) -> Result<(), Problem> {
 
 /// The id of an event that has this `Idempotency-Key`, and this place in its request if it is one of several.
 pub(super) fn named(cx: &Cx<'_>, topic: &Topic, name: &str, place: Option<usize>) -> EventId {
-    let caller = cx.caller.name.as_deref();
+    let caller = cx.caller.identity();
+    let caller = caller.as_deref();
     match place {
         None => id::derived("idempotency-key", caller, topic, &[name]),
         Some(place) => id::derived("idempotency-key", caller, topic, &[name, &place.to_string()]),

@@ -1,6 +1,6 @@
 //! A request to listen: as Server-Sent Events, or as a WebSocket when the client asks for one.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{FromRequestParts as _, Request};
@@ -15,13 +15,14 @@ use url::form_urlencoded;
 
 use super::config::LiveConfig;
 use super::feed::{Feed, Start};
+use super::permit::Permit;
 use super::places::{Place, Places};
 use super::render::Form;
 use super::{no_place, origin, patterns, sse, ws};
 use crate::admin::api::TailFrom;
-use crate::edge::auth::Caller;
+use crate::edge::auth::{Caller, Client};
 use crate::edge::problem::{Problem, Refusal};
-use crate::edge::{CorsConfig, EdgeBackend, RequestContext};
+use crate::edge::{CorsConfig, Edge, EdgeBackend, Matched, RequestContext};
 
 /// Everything that listening needs, of the configuration of this moment.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub(crate) struct Listening {
     pub(crate) backend: Arc<dyn EdgeBackend>,
     pub(crate) config: Arc<LiveConfig>,
     pub(crate) places: Arc<Places>,
+    /// Who may go on listening.
+    pub(crate) edge: Weak<Edge>,
     pub(crate) stop: watch::Receiver<bool>,
     /// The pages, beside those of this host, that may open a WebSocket.
     pub(crate) cors: Option<CorsConfig>,
@@ -66,8 +69,8 @@ impl Listening {
             (None, None) => Ok(Start::From(TailFrom::Now)),
         };
         let from = from.map_err(Problem::invalid)?;
-        let (caller, place) = self.enter(request)?;
-        let caller = route.is_none().then_some(caller);
+        let (permit, place) = self.enter(request)?;
+        let caller = route.is_none().then(|| permit.caller.clone());
         let feed = Feed::open(self.backend.clone(), patterns, caller, from).await?;
         Ok(sse::response(sse::Stream {
             feed,
@@ -75,6 +78,7 @@ impl Listening {
             heartbeat: self.config.heartbeat,
             until: Instant::now() + self.config.stream_time,
             stop: self.stop.clone(),
+            over: Box::pin(permit.over()),
             place,
         }))
     }
@@ -82,14 +86,15 @@ impl Listening {
     async fn upgrade(&self, mut request: Parts, route: Option<Arc<[Pattern]>>) -> Result<Response, Problem> {
         only_get(&request.method)?;
         self.check_origin(&request.headers, &request.uri)?;
-        let (caller, place) = self.enter(&request)?;
+        let (permit, place) = self.enter(&request)?;
         let traceparent = request.extensions.get::<RequestContext>().and_then(|context| context.traceparent.clone());
         let upgrade = WebSocketUpgrade::from_request_parts(&mut request, &()).await;
         let upgrade = upgrade.map_err(|error| Problem::invalid(error.to_string()))?;
         let session = ws::Session {
             backend: self.backend.clone(),
             config: self.config.clone(),
-            caller,
+            caller: permit.caller.clone(),
+            over: Box::pin(permit.over()),
             route,
             traceparent,
             until: Instant::now() + self.config.stream_time,
@@ -113,22 +118,25 @@ impl Listening {
         ))
     }
 
-    fn enter(&self, request: &Parts) -> Result<(Caller, Place), Problem> {
-        let caller = request.extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous);
-        let place =
-            self.places.take(&who(&request.extensions), self.config.listeners, self.config.listeners_per_caller);
-        Ok((caller, place.map_err(no_place)?))
+    fn enter(&self, request: &Parts) -> Result<(Permit, Place), Problem> {
+        let who = who(&request.extensions)?;
+        let place = self.places.take(&who, self.config.listeners, self.config.listeners_per_caller);
+        Ok((self.permit(&request.extensions), place.map_err(no_place)?))
+    }
+
+    /// What a request came in by.
+    pub(crate) fn permit(&self, extensions: &Extensions) -> Permit {
+        Permit {
+            edge: self.edge.clone(),
+            caller: extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous),
+            route: extensions.get::<Matched>().map(|matched| Arc::clone(&matched.route)),
+        }
     }
 }
 
-/// Whose places a request counts for: the caller's, or without a name those of its address.
-pub(crate) fn who(extensions: &Extensions) -> Arc<str> {
-    if let Some(Caller { name: Some(name), .. }) = extensions.get::<Caller>() {
-        return format!("caller {name}").into();
-    }
-    extensions
-        .get::<RequestContext>()
-        .map_or_else(|| "nobody".into(), |context| format!("address {}", context.peer.addr.ip()).into())
+/// Whose places a request counts for.
+pub(crate) fn who(extensions: &Extensions) -> Result<Client, Problem> {
+    extensions.get::<Client>().cloned().ok_or_else(|| Problem::new(Refusal::Failed, "the gateway has lost who asks"))
 }
 
 fn only_get(method: &Method) -> Result<(), Problem> {

@@ -15,6 +15,7 @@ mod feed;
 mod listen;
 mod origin;
 mod pace;
+mod permit;
 mod places;
 mod render;
 mod socketio;

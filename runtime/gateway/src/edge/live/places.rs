@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::edge::auth::Client;
+
 /// Counts listeners.
 #[derive(Debug, Default)]
 pub(crate) struct Places {
@@ -12,14 +14,14 @@ pub(crate) struct Places {
 #[derive(Debug, Default)]
 struct Taken {
     all: usize,
-    of: HashMap<Arc<str>, usize>,
+    of: HashMap<Client, usize>,
 }
 
 /// A listener's place; given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     places: Arc<Places>,
-    who: Arc<str>,
+    who: Client,
 }
 
 /// Why there is no place.
@@ -33,7 +35,7 @@ pub(crate) enum NoPlace {
 
 impl Places {
     /// Takes a place for `who`.
-    pub(crate) fn take(self: &Arc<Self>, who: &Arc<str>, all: usize, each: usize) -> Result<Place, NoPlace> {
+    pub(crate) fn take(self: &Arc<Self>, who: &Client, all: usize, each: usize) -> Result<Place, NoPlace> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.all >= all {
             return Err(NoPlace::All);
@@ -52,31 +54,60 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.all -= 1;
-        if let Some(of) = taken.of.get_mut(&self.who) {
+        taken.give_back(&self.who);
+    }
+}
+
+impl Taken {
+    fn give_back(&mut self, who: &Client) {
+        if let Some(of) = self.of.get_mut(who) {
             *of -= 1;
             if *of == 0 {
-                taken.of.remove(&self.who);
+                self.of.remove(who);
             }
         }
+    }
+}
+
+impl Place {
+    /// The place counts for another one from now on, who was not known when it was taken.
+    pub(crate) fn pass_to(&mut self, who: &Client, each: usize) -> Result<(), NoPlace> {
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.who == *who {
+            return Ok(());
+        }
+        if taken.of.get(who).is_some_and(|of| *of >= each) {
+            return Err(NoPlace::Caller);
+        }
+        *taken.of.entry(who.clone()).or_default() += 1;
+        taken.give_back(&self.who);
+        self.who = who.clone();
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::edge::auth::CallerKind;
 
     #[test]
     fn places_are_bounded_for_all_and_for_each_and_come_back() {
         let places = Arc::new(Places::default());
-        let (ada, bob): (Arc<str>, Arc<str>) = ("ada".into(), "bob".into());
+        let ada = Client::Caller(CallerKind::Key, "ada".into());
+        // Whoever shows the same name in another way is somebody else.
+        let bob = Client::Caller(CallerKind::Token, "ada".into());
         let first = places.take(&ada, 3, 2).expect("a place");
         let second = places.take(&ada, 3, 2).expect("a place");
         assert_eq!(places.take(&ada, 3, 2).expect_err("one too many"), NoPlace::Caller);
         let third = places.take(&bob, 3, 2).expect("a place");
         assert_eq!(places.take(&bob, 3, 2).expect_err("one too many"), NoPlace::All);
         drop(first);
-        assert!(places.take(&ada, 3, 2).is_ok());
-        drop((second, third));
+        let mut stranger = places.take(&Client::Address([127, 0, 0, 1].into()), 3, 2).expect("a place");
+        stranger.pass_to(&ada, 2).expect("room for a second one");
+        assert_eq!(stranger.pass_to(&bob, 1), Err(NoPlace::Caller), "bob has his one");
+        assert_eq!(places.take(&bob, 3, 2).expect_err("a place that was passed on is one"), NoPlace::All);
+        drop((second, third, stranger));
         assert!(places.taken.lock().expect("the count").of.is_empty(), "nobody is remembered for ever");
     }
 }

@@ -11,10 +11,12 @@ use std::time::Duration;
 use axum::response::sse::{Event as Line, Sse};
 use axum::response::{IntoResponse, Response};
 use busway_types::Logged;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::feed::{Cursor, Feed, Missed, Piece};
+use super::permit::Over;
 use super::places::Place;
 use super::render::{self, Form};
 use crate::edge::EdgeError;
@@ -30,6 +32,8 @@ pub(crate) struct Stream {
     pub(crate) heartbeat: Duration,
     pub(crate) until: Instant,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Ends when whoever listens may not any more.
+    pub(crate) over: BoxFuture<'static, Over>,
     #[expect(dead_code, reason = "held as long as the stream")]
     pub(crate) place: Place,
 }
@@ -89,11 +93,12 @@ impl Reader {
     }
 
     async fn piece(&mut self) -> Next {
-        let Stream { feed, heartbeat, until, stop, .. } = &mut self.stream;
+        let Stream { feed, heartbeat, until, stop, over, .. } = &mut self.stream;
         let silence = (Instant::now() + *heartbeat).min(*until);
         tokio::select! {
             biased;
             _ = stop.wait_for(|stopped| *stopped) => Next::End("stopping"),
+            over = over => Next::End(over.reason()),
             () = tokio::time::sleep_until(*until), if *until <= Instant::now() => Next::End("renew"),
             piece = feed.next(usize::MAX) => match piece {
                 Ok(piece) => Next::Piece(piece),

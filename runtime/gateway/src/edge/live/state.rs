@@ -58,13 +58,14 @@ pub(crate) async fn socketio(
     if let Err(problem) = listening.check_origin(request.headers(), request.uri()) {
         return problem.into_response();
     }
+    let who = match who(request.extensions()) {
+        Ok(who) => who,
+        Err(problem) => return problem.into_response(),
+    };
     let running = edge.live.running(route);
     let started = running.server.get_or_try_init(|| Server::start(config, listening)).await;
     match started {
-        Ok(server) => {
-            let who = who(request.extensions());
-            server.call(request, who).await
-        }
+        Ok(server) => server.call(request, who).await,
         Err(error) => Problem::from(error).into_response(),
     }
 }
@@ -75,6 +76,7 @@ fn listening(edge: &Arc<Edge>) -> Listening {
         backend: Arc::clone(&edge.backend),
         config: Arc::new(config.live.clone()),
         places: Arc::clone(&edge.live.places),
+        edge: Arc::downgrade(edge),
         stop: edge.stopping(),
         cors: config.cors.clone(),
     }

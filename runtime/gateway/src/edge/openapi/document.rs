@@ -9,7 +9,9 @@ use busway_contract::{Contract, Function, Param, Type};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::security::Security;
 use crate::edge::ask::{RequestTarget, path_params};
+use crate::edge::auth::TICKETS;
 use crate::edge::config::EdgeConfig;
 use crate::edge::routes::{RouteConfig, Target};
 
@@ -31,12 +33,32 @@ pub(super) fn of(config: &EdgeConfig, contracts: &[Arc<Contract>]) -> Value {
     for contract in &merged {
         api.contract(contract);
     }
+    let security = Security::of(config);
     events(&mut api);
-    health(&mut api);
-    for route in &config.routes {
-        route_operations(&mut api, route, contracts);
+    health(&mut api, &security);
+    if security.is_locked() {
+        tickets(&mut api);
     }
-    api.into_value(None)
+    let mut names = BTreeMap::new();
+    for route in &config.routes {
+        for method in methods(route, &config.routes) {
+            let mut operation = route_operation(&mut api, route, &method, contracts);
+            operation["operationId"] = unique(&mut names, format!("{}-{method}", route.name)).into();
+            operation["tags"] = json!([ROUTES]);
+            if security.is_locked() || route.is_open {
+                operation["security"] = security.route(route);
+            }
+            api.operation(&route.path.replace("{*", "{"), &method.as_str().to_ascii_lowercase(), operation);
+        }
+    }
+    api.into_value(security.into_parts())
+}
+
+/// Routes may share a name, operations may not.
+fn unique(names: &mut BTreeMap<String, usize>, name: String) -> String {
+    let count = names.entry(name.clone()).or_default();
+    *count += 1;
+    if *count == 1 { name } else { format!("{name}-{count}") }
 }
 
 fn events(api: &mut OpenApi) {
@@ -119,7 +141,7 @@ fn cloudevent() -> Value {
     })
 }
 
-fn health(api: &mut OpenApi) {
+fn health(api: &mut OpenApi, security: &Security) {
     for (path, summary) in
         [("/health/live", "Whether the process answers"), ("/health/ready", "Whether requests are welcome")]
     {
@@ -131,7 +153,7 @@ fn health(api: &mut OpenApi) {
                 "operationId": path.trim_start_matches('/').replace('/', "-"),
                 "tags": [OWN],
                 "summary": summary,
-                "security": [],
+                "security": security.open(),
                 "responses": {
                     "200": { "description": "It is", "content": { "application/json": { "schema": schema } } },
                     "503": problem("It is not, now"),
@@ -141,27 +163,55 @@ fn health(api: &mut OpenApi) {
     }
 }
 
-fn route_operations(api: &mut OpenApi, route: &RouteConfig, contracts: &[Arc<Contract>]) {
-    let path = route.path.replace("{*", "{");
-    let methods = match (&route.method, &route.target) {
-        (Some(method), _) => vec![method.clone()],
-        (None, Target::Request(_)) => vec![Method::GET, Method::POST],
-        (None, _) => vec![Method::GET],
-    };
-    for method in methods {
-        let mut operation = match &route.target {
-            Target::Request(target) => request(api, route, &method, target, contracts),
-            Target::Service(service) => other(route, &format!("Answered by the service `{service}`.")),
-            Target::Events(_) => other(route, "Events as they come: Server-Sent Events, or a WebSocket."),
-            Target::SocketIo(_) => other(route, "Socket.IO, protocol 5."),
-            Target::File(_) => other(route, "A file."),
-        };
-        operation["operationId"] = format!("{}-{method}", route.name).into();
-        operation["tags"] = json!([ROUTES]);
-        if route.is_open {
-            operation["security"] = json!([]);
+fn tickets(api: &mut OpenApi) {
+    let schema = json!({
+        "type": "object",
+        "properties": { "ticket": { "type": "string" }, "expires-in": { "type": "integer", "description": "In seconds" } },
+        "required": ["ticket", "expires-in"],
+    });
+    let mut responses = openapi::refusals();
+    responses["201"] = json!({ "description": "A ticket", "content": { "application/json": { "schema": schema } } });
+    api.operation(
+        TICKETS,
+        "post",
+        json!({
+            "operationId": "ticket",
+            "tags": [OWN],
+            "summary": "Get a ticket for one EventSource or WebSocket",
+            "description": "It goes into the address as `?ticket=..`, where a page cannot send a header.",
+            "responses": responses,
+        }),
+    );
+}
+
+/// The methods that lead to a route. `GET` serves `HEAD` too, which goes without saying.
+fn methods(route: &RouteConfig, routes: &[RouteConfig]) -> Vec<Method> {
+    if let Some(method) = &route.method {
+        return vec![method.clone()];
+    }
+    let mut all = match &route.target {
+        Target::Request(_) | Target::Service(_) => {
+            vec![Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS]
         }
-        api.operation(&path, &method.as_str().to_ascii_lowercase(), operation);
+        Target::SocketIo(_) => vec![Method::GET, Method::POST],
+        Target::File(_) => vec![Method::GET, Method::HEAD],
+        Target::Events(_) => vec![Method::GET],
+    };
+    // Others of the path may have some for themselves.
+    let taken: Vec<&Method> =
+        routes.iter().filter(|r| r.path == route.path).filter_map(|r| r.method.as_ref()).collect();
+    let serves_head = |method: &Method| *method == Method::HEAD && taken.contains(&&Method::GET);
+    all.retain(|method| !taken.contains(&method) && !serves_head(method));
+    all
+}
+
+fn route_operation(api: &mut OpenApi, route: &RouteConfig, method: &Method, contracts: &[Arc<Contract>]) -> Value {
+    match &route.target {
+        Target::Request(target) => request(api, route, method, target, contracts),
+        Target::Service(service) => other(route, &format!("Answered by the service `{service}`.")),
+        Target::Events(_) => other(route, "Events as they come: Server-Sent Events, or a WebSocket."),
+        Target::SocketIo(_) => other(route, "Socket.IO, protocol 5."),
+        Target::File(_) => other(route, "A file."),
     }
 }
 
@@ -202,7 +252,7 @@ fn request(
     }
     let mut operation = json!({ "responses": responses(api, target, function) });
     openapi::said(&mut operation, function);
-    let takes_body = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
+    let takes_body = !matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
     let (body, query): (Vec<&Param>, Vec<&Param>) = match &target.body {
         Some(name) if takes_body => rest.into_iter().partition(|param| *param.name == **name),
         None if takes_body => (rest, Vec::new()),

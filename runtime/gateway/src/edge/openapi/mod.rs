@@ -6,6 +6,7 @@
 
 mod document;
 mod page;
+mod security;
 
 use std::sync::Arc;
 

@@ -79,7 +79,7 @@ impl Networks {
 }
 
 /// The address of the client, given who is connected and what the request says.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &Networks) -> IpAddr {
     let mut client = peer.to_canonical();
     if !trusted.contain(client) {
         return client;

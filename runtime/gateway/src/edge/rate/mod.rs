@@ -8,8 +8,8 @@ mod bucket;
 mod config;
 mod headers;
 
-pub(crate) use address::client_block;
-pub use address::{InvalidNetwork, Network, Networks, client_address};
-pub(crate) use bucket::{Buckets, Verdict};
+pub use address::{InvalidNetwork, Network, Networks};
+pub(crate) use address::{client_address, client_block};
+pub(crate) use bucket::Buckets;
 pub use config::{InvalidRate, Rate, RateConfig};
 pub(crate) use headers::{Applied, seconds, write};

@@ -1,5 +1,6 @@
 //! Live push over real sockets.
 
+mod locked;
 mod socketio;
 mod sse;
 mod websocket;

@@ -10,14 +10,14 @@ use crate::fake::lock;
 use crate::served::Served;
 use crate::websocket::{Frame, Socket, upgrade};
 
-const PATH: &str = "/socket.io/?EIO=4";
+pub(super) const PATH: &str = "/socket.io/?EIO=4";
 
-fn namespace() -> SocketIoNamespace {
+pub(super) fn namespace() -> SocketIoNamespace {
     let (incoming, outgoing) = ("chat.in".parse().expect("a topic"), "chat.out".parse().expect("a topic"));
     SocketIoNamespace { names: vec!["my response".to_owned()], ..SocketIoNamespace::new(incoming, outgoing) }
 }
 
-fn chat(namespace: SocketIoNamespace, live: LiveConfig) -> EdgeConfig {
+pub(super) fn chat(namespace: SocketIoNamespace, live: LiveConfig) -> EdgeConfig {
     let namespaces = [("/".to_owned(), namespace)].into();
     let routes = vec![route("/socket.io", Target::SocketIo(SocketIoConfig { namespaces }))];
     EdgeConfig { live, routes, ..EdgeConfig::default() }
@@ -28,23 +28,28 @@ async fn start(namespace: SocketIoNamespace) -> Served {
 }
 
 /// A client over a WebSocket.
-struct Client {
-    socket: Socket,
+pub(super) struct Client {
+    pub(super) socket: Socket,
     acks: u32,
 }
 
 impl Client {
-    async fn open(served: &Served, auth: &str) -> Self {
+    pub(super) async fn open(served: &Served, auth: &str) -> Self {
+        Self::try_open(served, auth).await.expect("connected")
+    }
+
+    /// Connects, or gives what it is told instead.
+    pub(super) async fn try_open(served: &Served, auth: &str) -> Result<Self, String> {
         let mut socket = Socket::open(served, &format!("{PATH}&transport=websocket")).await;
         assert!(socket.text().await.starts_with("0{\"sid\""));
         socket.say(&format!("40{auth}")).await;
         let mut client = Self { socket, acks: 0 };
-        assert!(client.packet().await.starts_with("40{\"sid\""));
-        client
+        let told = client.packet().await;
+        if told.starts_with("40{\"sid\"") { Ok(client) } else { Err(told) }
     }
 
     /// The next packet that is no ping; those are answered.
-    async fn packet(&mut self) -> String {
+    pub(super) async fn packet(&mut self) -> String {
         loop {
             let text = self.socket.text().await;
             if text != "2" {
@@ -55,7 +60,7 @@ impl Client {
     }
 
     /// Emits and gives the answer; what comes before it is lost.
-    async fn ask(&mut self, name: &str, data: Value) -> Value {
+    pub(super) async fn ask(&mut self, name: &str, data: Value) -> Value {
         self.acks += 1;
         self.socket.say(&format!("42{}{}", self.acks, json!([name, data]))).await;
         let wanted = format!("43{}", self.acks);
@@ -72,17 +77,17 @@ impl Client {
         client
     }
 
-    async fn event(&mut self) -> Value {
+    pub(super) async fn event(&mut self) -> Value {
         let text = self.packet().await;
         serde_json::from_str(text.strip_prefix("42").unwrap_or_else(|| panic!("{text} is no event"))).expect("JSON")
     }
 
-    async fn hears_nothing(&mut self) -> bool {
+    pub(super) async fn hears_nothing(&mut self) -> bool {
         tokio::time::timeout(A_WHILE, self.packet()).await.is_err()
     }
 }
 
-async fn last(served: &Served, topic: &str) -> Logged {
+pub(super) async fn last(served: &Served, topic: &str) -> Logged {
     soon(async {
         loop {
             let found =
@@ -96,7 +101,7 @@ async fn last(served: &Served, topic: &str) -> Logged {
     .await
 }
 
-fn header(logged: &Logged, name: &str) -> String {
+pub(super) fn header(logged: &Logged, name: &str) -> String {
     let found = logged.event.headers.iter().find(|(known, _)| **known == *name);
     found.map_or_else(|| panic!("{name} in {:?}", logged.event.headers), |(_, value)| value.to_string())
 }

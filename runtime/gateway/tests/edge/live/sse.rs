@@ -7,25 +7,25 @@ use busway_gateway::edge::{EdgeConfig, LiveConfig, Target};
 use serde_json::{Value, json};
 
 use super::{config, publish, route, soon};
-use crate::client::{Connection, get, request};
+use crate::client::{Connection, Request, get, request};
 use crate::served::Served;
 
 /// One message of a stream.
 #[derive(Debug, Default, PartialEq)]
-struct Line {
+pub(super) struct Line {
     id: Option<String>,
-    event: Option<String>,
+    pub(super) event: Option<String>,
     data: Option<String>,
 }
 
 impl Line {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(self.data.as_deref().expect("data")).expect("JSON")
     }
 }
 
 /// A client of a stream.
-struct Stream {
+pub(super) struct Stream {
     connection: Connection,
     text: String,
     /// The last id, as a browser keeps it.
@@ -34,8 +34,11 @@ struct Stream {
 
 impl Stream {
     async fn open(served: &Served, path: &str, last: Option<&str>) -> Self {
+        Self::open_with(served, last.map_or_else(|| get(path), |id| get(path).header("last-event-id", id))).await
+    }
+
+    pub(super) async fn open_with(served: &Served, asked: Request) -> Self {
         let mut connection = served.connect().await;
-        let asked = last.map_or_else(|| get(path), |id| get(path).header("last-event-id", id));
         connection.write(asked.bytes()).await;
         let head = soon(connection.head()).await.expect("an answer");
         assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
@@ -46,7 +49,7 @@ impl Stream {
     }
 
     /// The next message that is not empty; none at the end.
-    async fn line(&mut self) -> Option<Line> {
+    pub(super) async fn line(&mut self) -> Option<Line> {
         loop {
             if let Some(at) = self.text.find("\n\n") {
                 let block: String = self.text.drain(..at + 2).collect();
@@ -65,7 +68,7 @@ impl Stream {
     }
 
     /// The numbers in the data of the next events.
-    async fn numbers(&mut self, count: usize) -> Vec<u64> {
+    pub(super) async fn numbers(&mut self, count: usize) -> Vec<u64> {
         let mut numbers = Vec::new();
         while numbers.len() < count {
             let line = self.line().await.expect("an event");

@@ -13,9 +13,13 @@ use busway_gateway::edge::auth::{
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.auth]`.
 const KEYS: &[&str] = &["keys", "jwt", "certificates", "documents"];
+/// Keys of `[gateway.auth.keys.NAME]`.
 const KEY_KEYS: &[&str] = &["sha256", "scopes", "expires"];
+/// Keys of `[gateway.auth.certificates.NAME]`.
 const CERTIFICATE_KEYS: &[&str] = &["scopes"];
+/// Keys of `[gateway.auth.jwt]`.
 const JWT_KEYS: &[&str] = &[
     "issuer",
     "audience",

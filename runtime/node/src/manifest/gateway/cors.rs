@@ -7,6 +7,7 @@ use http::HeaderValue;
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.cors]`.
 const KEYS: &[&str] = &["origins", "methods", "headers", "expose", "credentials", "max-age"];
 
 pub(super) fn read(gateway: &Table<'_>) -> Option<CorsConfig> {

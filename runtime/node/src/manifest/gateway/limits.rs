@@ -6,6 +6,7 @@ use busway_gateway::edge::EdgeLimits;
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.limits]`.
 const KEYS: &[&str] = &[
     "connections",
     "connections-per-client",

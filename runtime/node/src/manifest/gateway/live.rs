@@ -9,6 +9,7 @@ use busway_types::{Pattern, Topic};
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.live]`.
 const KEYS: &[&str] = &[
     "listeners",
     "listeners-per-caller",
@@ -61,12 +62,13 @@ pub(super) fn events(route: &Table<'_>) -> Option<Target> {
     Some(Target::Events(patterns))
 }
 
-const NAMESPACE: &[&str] =
+/// Keys of `socketio`.
+const NAMESPACE_KEYS: &[&str] =
     &["in", "out", "names", "room", "join", "leave", "rooms", "broadcast", "cursors", "rooms-per-client", "namespaces"];
 
 /// `socketio = { in = "chat.in", out = "chat.out" }`, for the namespace `/`; others in `namespaces`.
 pub(super) fn socketio(route: &Table<'_>) -> Option<Target> {
-    let table = route.table("socketio", "`socketio`".to_owned(), NAMESPACE)?;
+    let table = route.table("socketio", "`socketio`".to_owned(), NAMESPACE_KEYS)?;
     let mut namespaces = BTreeMap::new();
     if table.has("in") || table.has("out") || !table.has("namespaces") {
         namespaces.insert("/".to_owned(), namespace(&table)?);
@@ -78,7 +80,8 @@ pub(super) fn socketio(route: &Table<'_>) -> Option<Target> {
                 table.document.note(span, format!("`{name}` is no name of a namespace"), help);
                 continue;
             }
-            let Some(table) = names.table(name, format!("the namespace `{name}`"), &NAMESPACE[..NAMESPACE.len() - 1])
+            let Some(table) =
+                names.table(name, format!("the namespace `{name}`"), &NAMESPACE_KEYS[..NAMESPACE_KEYS.len() - 1])
             else {
                 continue;
             };

@@ -7,6 +7,7 @@ mod auth;
 #[cfg(test)]
 mod auth_tests;
 mod cors;
+mod events;
 mod limits;
 mod live;
 mod rate;
@@ -20,7 +21,8 @@ use busway_gateway::edge::EdgeConfig;
 
 use super::reader::Table;
 
-const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "auth", "rate", "live", "routes"];
+/// Keys of `[gateway]`.
+const KEYS: &[&str] = &["listen", "tls", "limits", "cors", "auth", "events", "rate", "live", "routes"];
 
 /// What the manifest says about the gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,6 +41,7 @@ pub(super) fn read(root: &Table<'_>, base: &Path) -> GatewayConfig {
         cors: cors::read(&table),
         limits: limits::read(&table),
         auth: auth::read(&table, base),
+        events: events::read(&table),
         rate: rate::read(&table),
         live: live::read(&table),
         routes: routes::read(&table, base),

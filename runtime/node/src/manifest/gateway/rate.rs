@@ -4,6 +4,7 @@ use busway_gateway::edge::rate::{Networks, Rate, RateConfig};
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.rate]`.
 const KEYS: &[&str] = &["requests", "burst", "failed", "clients", "trusted-proxies"];
 
 /// The table `rate` of `[gateway]`; what it does not say stays at its default.

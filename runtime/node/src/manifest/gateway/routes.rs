@@ -12,6 +12,7 @@ use http::StatusCode;
 use super::super::reader::Table;
 use super::live;
 
+/// Keys of `[[gateway.routes]]`.
 const KEYS: &[&str] = &[
     "name", "path", "method", "auth", "rate", "burst", "timeout", "request", "body", "errors", "service", "events",
     "socketio", "file",

@@ -39,6 +39,8 @@ drain-delay = "0s"
 origins = ["https://shop.example", "http://localhost:3000"]
 credentials = true
 methods = ["GET"]
+[gateway.events]
+topics = ["shop.>", "visits.home"]
 [[gateway.routes]]
 name = "orders"
 path = "/orders/{id}"
@@ -66,6 +68,8 @@ service = "site"
     let cors = edge.cors.expect("cors");
     assert!(matches!(&cors.origins, Origins::Listed(listed) if listed.len() == 2));
     assert_eq!((cors.credentials, cors.methods), (true, vec![Method::GET]));
+    let topics: Vec<String> = edge.events.topics.expect("listed").iter().map(ToString::to_string).collect();
+    assert_eq!(topics, ["shop.>", "visits.home"]);
     let [orders, site] = &edge.routes[..] else { panic!("{:?}", edge.routes) };
     assert_eq!((&*orders.name, &orders.method, orders.is_open), ("orders", &Some(Method::GET), true));
     assert_eq!((orders.timeout, &*site.name, site.is_open), (Some(Duration::from_secs(2)), "/{*rest}", false));
@@ -87,6 +91,11 @@ fn every_mistake_is_told_with_what_would_be_right() {
         ("[gateway.cors]\norigins = [\"*\"]\ncredentials = true", "let any page act as its visitor"),
         ("[gateway.cors]\norigins = [\"shop.example\"]", "`shop.example` is no origin"),
         ("[gateway.cors]\norigins = [\"https://shop.example/\"]", "is no origin"),
+        ("[gateway.events]\ntopics = [\"a..b\"]", "`topics`"),
+        (
+            "[gateway.events]\ntopics = [\"a\"]\n[gateway.auth.certificates.x]\nscopes = []",
+            "`topics` is for a gateway without [gateway.auth]",
+        ),
         ("[[gateway.routes]]\nservice = \"a\"", "a route needs a `path`"),
         ("[[gateway.routes]]\npath = \"/a\"", "a route leads nowhere"),
         ("[[gateway.routes]]\npath = \"a\"\nservice = \"a\"", "does not begin with `/`"),

@@ -6,6 +6,7 @@ use busway_gateway::edge::{CertificateSource, ClientCa, TlsConfig};
 
 use super::super::reader::Table;
 
+/// Keys of `[gateway.tls]`.
 const KEYS: &[&str] = &["certificate", "key", "self-made", "client-ca", "client-certificates"];
 
 pub(super) fn read(gateway: &Table<'_>, base: &Path) -> Option<TlsConfig> {

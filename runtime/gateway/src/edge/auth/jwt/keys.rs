@@ -6,12 +6,13 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde_json::value::RawValue;
 
-use super::config::JwtAlgorithm;
-use crate::edge::auth::Secret;
+use super::config::{JwtAlgorithm, JwtConfig};
+use crate::edge::auth::caller::Proof;
+use crate::edge::auth::{KeyHash, Secret};
 
 /// Keys of a set that are looked at.
 const MOST_KEYS: usize = 100;
@@ -45,6 +46,20 @@ pub(crate) struct TokenKey {
     pub(crate) kid: Option<Box<str>>,
     pub(crate) algorithm: JwtAlgorithm,
     pub(crate) key: DecodingKey,
+    /// What tells it from others, whatever it is called.
+    print: KeyHash,
+}
+
+impl TokenKey {
+    /// What a token proves that was checked with this key, under these settings.
+    pub(crate) fn proof(&self, config: &JwtConfig) -> Proof {
+        let mut whole = self.print.to_string().into_bytes();
+        for text in [&config.issuer, &config.scopes_claim].into_iter().chain(&config.audience) {
+            whole.extend((text.len() as u64).to_be_bytes());
+            whole.extend(text.as_bytes());
+        }
+        Proof(KeyHash::of(&whole))
+    }
 }
 
 /// The algorithm as the library calls it.
@@ -79,7 +94,7 @@ impl KeySet {
             return Err(InvalidKeys::ShortSecret(bytes.len()));
         }
         let key = DecodingKey::from_secret(bytes);
-        Ok(Self(vec![TokenKey { kid: None, algorithm: JwtAlgorithm::Hs256, key }]))
+        Ok(Self(vec![TokenKey { kid: None, algorithm: JwtAlgorithm::Hs256, key, print: KeyHash::of(bytes) }]))
     }
 
     /// One public key in PEM.
@@ -147,6 +162,11 @@ impl KeySet {
         }
     }
 
+    /// Whether a key that proves this, under these settings, is still among them.
+    pub(crate) fn proves(&self, proof: &Proof, config: &JwtConfig) -> bool {
+        self.0.iter().any(|key| config.algorithms.contains(&key.algorithm) && key.proof(config) == *proof)
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -203,5 +223,7 @@ fn usable(jwk: &Jwk) -> Result<TokenKey, &'static str> {
     let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")?;
     // Asks the cryptography whether it takes the key: a point that is not on the curve is found here, not at a token.
     crypto::verify("AA", b"", &key, library_algorithm(algorithm)).map_err(|_| "it is malformed")?;
-    Ok(TokenKey { kid: common.key_id.as_deref().map(Into::into), algorithm, key })
+    let print = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|_| "it is malformed")?;
+    let kid = common.key_id.as_deref().map(Into::into);
+    Ok(TokenKey { kid, algorithm, key, print: KeyHash::of(print.as_bytes()) })
 }

@@ -116,6 +116,24 @@ fn tokens_of_every_algorithm_are_accepted_with_their_own_key() {
 }
 
 #[test]
+fn what_a_token_proves_ends_with_its_key_and_with_what_is_asked_of_tokens() {
+    let (signer, other) = (rsa(), ec());
+    let (keys, config) = (set(&[signer.named("k"), other.named("l")]), public());
+    let caller = check(&signer.sign(Some("k"), &claims()), &keys).expect("accepted");
+    let proof = caller.proof.clone().expect("a proof");
+    assert!(keys.proves(&proof, &config));
+    assert!(set(&[signer.named("renamed")]).proves(&proof, &config), "it is the same key, whatever it is called");
+    assert!(!set(&[other.named("k")]).proves(&proof, &config), "the key is gone");
+    let elsewhere = JwtConfig { audience: vec!["another".into()], ..public() };
+    assert!(!keys.proves(&proof, &elsewhere));
+    let fewer = JwtConfig { algorithms: vec![JwtAlgorithm::Es256], ..public() };
+    assert!(!keys.proves(&proof, &fewer));
+    let shared = KeySet::secret(&Secret::new(SECRET)).expect("long enough");
+    assert!(!shared.proves(&proof, &config));
+    assert_eq!(format!("{proof:?}"), "Proof");
+}
+
+#[test]
 fn a_token_without_a_signature_is_refused_however_it_is_written() {
     let (signer, keys) = (rsa(), set(&[rsa().named("k")]));
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());

@@ -102,7 +102,7 @@ pub(crate) fn verify(token: &str, keys: &KeySet, config: &JwtConfig, now: Timest
     let claims = decode::<Value>(token, &key.key, &validation).map_err(|_| BadToken::NotOurs)?.claims;
     let claims = serde_json::from_value(claims)
         .map_err(|_| BadToken::Claims("lacks one of `iss`, `sub`, `aud` and `exp`, or has it in another form"))?;
-    accept(claims, config, now)
+    Ok(Caller { proof: Some(key.proof(config)), ..accept(claims, config, now)? })
 }
 
 fn accept(claims: Claims, config: &JwtConfig, now: Timestamp) -> Result<Caller, BadToken> {

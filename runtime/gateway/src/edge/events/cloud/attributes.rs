@@ -56,7 +56,7 @@ impl Attributes {
         }
         let names = [source.to_owned(), own.to_owned()];
         let topic = self.topic(cx)?;
-        let id = id::derived("cloudevent", cx.caller.name.as_deref(), &topic, &[&names[0], &names[1]]);
+        let id = id::derived("cloudevent", cx.caller.identity().as_deref(), &topic, &[&names[0], &names[1]]);
         let mut draft = Draft::new(topic, data);
         plain::dress(cx, &mut draft)?;
         draft.id = Some(id);

@@ -23,11 +23,11 @@ use tokio::time::Instant;
 
 use super::super::feed::{Cursor, Feed, Start};
 use super::super::pace::Pace;
+use super::super::permit::Permit;
 use super::super::render;
 use super::hub::{CaughtUp, Emit, NotJoined};
 use super::names;
 use super::namespace::Namespace;
-use crate::edge::auth::Caller;
 use crate::edge::problem::{Problem, Refusal};
 use crate::edge::{EdgeError, RequestContext};
 
@@ -38,8 +38,11 @@ const WAITING: usize = 32;
 const AGAIN: Duration = Duration::from_millis(5);
 
 /// What a client may say when it connects, in `auth`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Default, Deserialize)]
 pub(super) struct Hello {
+    /// A key or a token. It has no `Debug`, as whatever may be one.
+    #[serde(default)]
+    pub(super) token: Option<String>,
     /// Rooms that it joins before anything else.
     #[serde(default)]
     pub(super) rooms: Vec<String>,
@@ -52,7 +55,7 @@ pub(super) struct Hello {
 pub(super) struct Client {
     pub(super) id: Arc<str>,
     pub(super) namespace: Arc<Namespace>,
-    caller: Caller,
+    permit: Permit,
     traceparent: Option<Box<str>>,
     incoming: mpsc::Sender<Said>,
     queues: Mutex<Option<Queues>>,
@@ -112,9 +115,13 @@ impl MessageHandler<LocalAdapter, ()> for Taker {
 
 impl Client {
     /// Prepares a client; refused with a text for it.
-    pub(super) fn enter(namespace: Arc<Namespace>, socket: &SocketRef, hello: &Hello) -> Result<Arc<Self>, String> {
+    pub(super) fn enter(
+        namespace: Arc<Namespace>,
+        socket: &SocketRef,
+        hello: &Hello,
+        permit: Permit,
+    ) -> Result<Arc<Self>, String> {
         let extensions = &socket.req_parts().extensions;
-        let caller = extensions.get::<Caller>().cloned().unwrap_or_else(Caller::anonymous);
         let from = match hello.from.as_deref() {
             None => None,
             Some(text) => {
@@ -127,7 +134,7 @@ impl Client {
         let pace = Mutex::new(Pace::new(namespace.live.messages_per_second, Instant::now()));
         let traceparent = extensions.get::<RequestContext>().and_then(|context| context.traceparent.clone());
         let queues = Mutex::new(Some(Queues { said, emits }));
-        let client = Arc::new(Self { id, namespace, caller, traceparent, incoming, queues, pace, left: Notify::new() });
+        let client = Arc::new(Self { id, namespace, permit, traceparent, incoming, queues, pace, left: Notify::new() });
         for room in &hello.rooms {
             // Leaving the hub again is the client's drop.
             client.join(room).map_err(|problem| problem.detail().to_owned())?;
@@ -190,6 +197,14 @@ impl Client {
             () = talk => {}
             _ = listen => {}
             () = self.left.notified() => {}
+            over = self.permit.clone().over() => {
+                // Nothing goes in or out from here on, also while the transport is too full to be told.
+                self.namespace.hub.remove(&self.id);
+                tracing::debug!(reason = over.reason(), "a Socket.IO client may not go on");
+                while let Err(SocketError::InternalChannelFull) = socket.clone().disconnect() {
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
         }
         self.namespace.hub.remove(&self.id);
     }
@@ -234,8 +249,8 @@ impl Client {
         header(names::EVENT, name);
         header(names::CLIENT, &self.id);
         header(names::NAMESPACE, &self.namespace.name);
-        if let Some(caller) = &self.caller.name {
-            header(names::CALLER, caller);
+        if let Some(caller) = self.permit.caller.identity() {
+            header(names::CALLER, &caller);
         }
         if arguments.len() != 1 {
             header(names::ARGUMENTS, &arguments.len().to_string());
@@ -251,7 +266,7 @@ impl Client {
         }
         if let Some(rooms) = &config.rooms {
             let topic: Result<Topic, _> = format!("{rooms}.{room}").parse();
-            if !topic.is_ok_and(|topic| self.caller.may_see(&topic)) {
+            if !topic.is_ok_and(|topic| self.permit.caller.may_see(&topic)) {
                 let detail = format!("joining `{room}` needs the scope subscribe:{rooms}.{room}");
                 return Err(Problem::new(Refusal::Forbidden, detail));
             }

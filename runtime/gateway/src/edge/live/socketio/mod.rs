@@ -33,7 +33,7 @@ use super::config::{LiveConfig, SocketIoConfig};
 use super::listen::Listening;
 use super::places::{Place, Places};
 use crate::edge::EdgeError;
-use crate::edge::auth::Caller;
+use crate::edge::auth::Client as Who;
 use crate::edge::problem::{Problem, Refusal};
 
 /// Packets that wait in a transport; what does not fit waits before it.
@@ -55,7 +55,7 @@ pub(crate) struct Server {
 
 /// Whose the sessions of authenticated callers are, by their ids in the transport.
 #[derive(Debug, Default)]
-struct Owners(Mutex<HashMap<String, Arc<str>>>);
+struct Owners(Mutex<HashMap<String, Who>>);
 
 /// A session of a transport, kept by it in the extensions of its first request.
 #[derive(Clone, Debug)]
@@ -63,10 +63,10 @@ struct Session(Arc<Held>);
 
 #[derive(Debug)]
 struct Held {
-    who: Arc<str>,
+    who: Who,
     sid: OnceLock<String>,
     owners: Arc<Owners>,
-    _place: Place,
+    place: Mutex<Place>,
 }
 
 impl Drop for Held {
@@ -80,7 +80,7 @@ impl Drop for Held {
 impl Server {
     /// Starts the server of a route; its namespaces begin with the next event.
     pub(crate) async fn start(config: &SocketIoConfig, listening: Listening) -> Result<Self, EdgeError> {
-        let Listening { backend, config: live, places, stop: stopping, .. } = listening;
+        let Listening { backend, config: live, places, edge, stop: stopping, .. } = listening;
         let (stop, stopped) = watch::channel(false);
         let owners = Arc::new(Owners::default());
         let parser = ParserConfig::common()
@@ -98,7 +98,7 @@ impl Server {
             .with_parser(parser)
             .build_svc();
         for (name, config) in &config.namespaces {
-            let opened = Namespace::open(name, config.clone(), live.clone(), backend.clone()).await?;
+            let opened = Namespace::open(name, config.clone(), live.clone(), backend.clone(), edge.clone()).await?;
             add(&io, opened.0.clone());
             spawn(opened.0.read(opened.1, stopped.clone()));
         }
@@ -107,7 +107,7 @@ impl Server {
     }
 
     /// Answers one request of a transport. `who` is whose place is taken.
-    pub(crate) async fn call(&self, mut request: Request, who: Arc<str>) -> Response {
+    pub(crate) async fn call(&self, mut request: Request, who: Who) -> Response {
         match sid(request.uri().query()) {
             None => {
                 let (all, each) = (self.live.listeners, self.live.listeners_per_caller);
@@ -115,7 +115,7 @@ impl Server {
                     Ok(place) => place,
                     Err(none) => return super::no_place(none).into_response(),
                 };
-                let held = Held { who, sid: OnceLock::new(), owners: self.owners.clone(), _place: place };
+                let held = Held { who, sid: OnceLock::new(), owners: self.owners.clone(), place: Mutex::new(place) };
                 request.extensions_mut().insert(Session(Arc::new(held)));
             }
             Some(sid) => {
@@ -150,7 +150,10 @@ where
 
 fn add(io: &SocketIo, namespace: Arc<Namespace>) {
     let name = namespace.name.to_string();
-    let enter = async move |socket: SocketRef, TryData(hello): TryData<Hello>| enter(namespace, &socket, hello.ok());
+    let enter = async move |socket: SocketRef, TryData(hello): TryData<Hello>| {
+        // No future may borrow the socket, so that it can go meanwhile.
+        enter(namespace, socket, hello.ok()).await
+    };
     let run = async |socket: SocketRef| {
         if let Some(client) = socket.extensions.get::<Arc<Client>>() {
             client.run(socket).await;
@@ -160,12 +163,21 @@ fn add(io: &SocketIo, namespace: Arc<Namespace>) {
 }
 
 /// Before a client is told that it is connected: everything that it may use at once has to be there.
-fn enter(namespace: Arc<Namespace>, socket: &SocketRef, hello: Option<Hello>) -> Result<(), String> {
-    let hello = hello.ok_or("`auth` has `rooms`, a list of texts, and `from`, a cursor")?;
-    let client = Client::enter(namespace, socket, &hello)?;
-    let extensions = &socket.req_parts().extensions;
-    // An address may change while a session goes on; a name does not.
-    if let (Some(Session(held)), Some(Caller { name: Some(_), .. })) = (extensions.get(), extensions.get::<Caller>()) {
+async fn enter(namespace: Arc<Namespace>, socket: SocketRef, hello: Option<Hello>) -> Result<(), String> {
+    let hello = hello.ok_or("`auth` has `token`, a key or a token, `rooms`, a list of texts, and `from`, a cursor")?;
+    let permit = namespace.admit(&socket, hello.token.as_deref()).await.map_err(|no| no.detail().to_owned())?;
+    let session = socket.req_parts().extensions.get::<Session>().cloned();
+    if let (Some(Session(held)), Some(name)) = (&session, &permit.caller.name) {
+        let who = Who::Caller(permit.caller.kind, Arc::clone(name));
+        let mut place = held.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let each = namespace.live.listeners_per_caller;
+        place.pass_to(&who, each).map_err(|none| super::no_place(none).detail().to_owned())?;
+    }
+    let client = Client::enter(namespace, &socket, &hello, permit)?;
+    // Who opened the transport unknown may ask from another address next time.
+    if let Some(Session(held)) = session
+        && matches!(held.who, Who::Caller(..))
+    {
         let sid = held.sid.get_or_init(|| socket.id.to_string());
         held.owners.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sid.clone(), held.who.clone());
     }

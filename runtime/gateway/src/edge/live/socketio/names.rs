@@ -13,7 +13,7 @@ pub(super) const ROOM: &str = "socketio-room";
 pub(super) const EXCEPT: &str = "socketio-except";
 /// The header of an incoming event with its namespace.
 pub(super) const NAMESPACE: &str = "socketio-namespace";
-/// The header of an incoming event with the name of the caller, when there is one.
+/// The header of an incoming event with who the caller is (`key:shop`), when that is known.
 pub(super) const CALLER: &str = "socketio-caller";
 /// The header of an incoming event with the number of its arguments, unless it is one.
 pub(super) const ARGUMENTS: &str = "socketio-arguments";

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
 use busway_types::Pattern;
+use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -22,6 +23,7 @@ use self::subscriptions::{Subscription, Subscriptions};
 use super::config::LiveConfig;
 use super::feed::{Cursor, Feed, Piece, Start};
 use super::pace::Pace;
+use super::permit::Over;
 use super::places::Place;
 use super::render::{self, Form};
 use crate::admin::api::TailFrom;
@@ -43,6 +45,8 @@ pub(crate) mod close {
     pub(crate) const TOO_SLOW: u16 = 4001;
     /// Two signs of life were not answered.
     pub(crate) const SILENT: u16 = 4002;
+    /// The credential does not hold any more; come back with another one.
+    pub(crate) const CREDENTIAL: u16 = 4003;
 }
 
 /// What one connection needs.
@@ -55,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) traceparent: Option<Box<str>>,
     pub(crate) until: Instant,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Ends when whoever listens may not any more.
+    pub(crate) over: BoxFuture<'static, Over>,
     pub(crate) place: Place,
 }
 
@@ -121,6 +127,7 @@ impl Connection {
         tokio::select! {
             biased;
             _ = session.stop.wait_for(|stopped| *stopped) => Step::End(End::Close(close::STOPPING, "stopping")),
+            over = &mut session.over => Step::End(End::Close(code(over), over.reason())),
             () = tokio::time::sleep_until(session.until) => Step::End(End::Close(close::RENEW, "renew")),
             () = tokio::time::sleep_until(*ping_at) => Step::Ping,
             message = socket.recv() => Step::Message(message),
@@ -267,6 +274,13 @@ impl Connection {
         }
         self.subscriptions.turn();
         Ok(())
+    }
+}
+
+fn code(over: Over) -> u16 {
+    match over {
+        Over::Credential => close::CREDENTIAL,
+        Over::Route => close::RENEW,
     }
 }
 
