@@ -32,6 +32,8 @@ pub(crate) struct Fake {
     pub(crate) answerer: Mutex<Option<Answerer>>,
     /// What the next publish fails with.
     pub(crate) refuse: Mutex<Option<EdgeError>>,
+    /// After how long a read that waits is answered with nothing, as a node does; never when there is none.
+    pub(crate) read_waits: Mutex<Option<Duration>>,
     /// How long an HTTP service takes.
     pub(crate) service_takes: Mutex<Duration>,
 }
@@ -49,6 +51,7 @@ impl Default for Fake {
             requests: Mutex::default(),
             answerer: Mutex::default(),
             refuse: Mutex::default(),
+            read_waits: Mutex::default(),
             service_takes: Mutex::default(),
         }
     }
@@ -203,7 +206,12 @@ impl EdgeBackend for Fake {
                 if !read.wait || !batch.events.is_empty() || batch.next > read.from {
                     return Ok(batch);
                 }
-                appended.await;
+                let waits = *lock(&self.read_waits);
+                match waits {
+                    None => appended.await,
+                    Some(waits) if tokio::time::timeout(waits, appended).await.is_err() => return Ok(batch),
+                    Some(_) => {}
+                }
             }
         })
     }

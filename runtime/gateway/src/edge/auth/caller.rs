@@ -155,6 +155,14 @@ impl Caller {
             || self.sees.iter().flat_map(|patterns| patterns.iter()).any(|pattern| pattern.matches(topic))
     }
 
+    /// Whether they may see events of some topic that one of these patterns selects.
+    pub(crate) fn may_see_any(&self, patterns: &[Pattern]) -> bool {
+        patterns.iter().any(|wanted| {
+            self.any(|scope| matches!(scope, Scope::Subscribe(pattern) if pattern.overlaps(wanted)))
+                || self.sees.iter().flat_map(|patterns| patterns.iter()).any(|pattern| pattern.overlaps(wanted))
+        })
+    }
+
     /// Whether they may use the route of that name.
     pub(crate) fn may_use(&self, route: &str) -> bool {
         self.any(|scope| matches!(scope, Scope::Route(name) if **name == *route || **name == *Scope::EVERY_ROUTE))

@@ -36,7 +36,7 @@ pub(super) fn drafts(cx: &Cx<'_>, body: &[u8]) -> Result<Vec<Draft>, Problem> {
             })?
         };
         if let Some(name) = &name {
-            draft.id.get_or_insert_with(|| plain::named(cx, &draft.topic, name, Some(index)));
+            draft.id.get_or_insert_with(|| plain::named(cx.caller, &draft.topic, name, Some(index)));
         }
         drafts.push(draft);
     }
@@ -55,7 +55,7 @@ fn of_value(cx: &Cx<'_>, topic: &Topic, value: &RawValue) -> Result<Draft, Probl
 fn of_event(cx: &Cx<'_>, mut request: PublishRequest) -> Result<Draft, ApiError> {
     let name = request.id.take();
     let mut draft = request.into_draft(cx.now, cx.limits)?;
-    draft.id = name.map(|name| plain::named(cx, &draft.topic, &name, None));
+    draft.id = name.map(|name| plain::named(cx.caller, &draft.topic, &name, None));
     if draft.causality.traceparent.is_none() {
         draft.causality.traceparent = cx.traceparent.map(Into::into);
     }

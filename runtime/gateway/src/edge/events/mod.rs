@@ -28,9 +28,10 @@ use serde::Serialize;
 use self::media::Media;
 use super::auth::{Caller, CallerKind};
 use super::problem::{Problem, Refusal};
-use super::{Edge, EdgeError, RequestContext};
+use super::{Edge, EdgeError, RequestContext, live};
 
 pub use config::EventsConfig;
+pub(super) use plain::named;
 
 /// The paths that are served here.
 pub(super) const PATHS: [&str; 2] = ["/events", "/events/{topic}"];
@@ -102,7 +103,8 @@ async fn publish(edge: &Edge, topic: Option<Topic>, request: Request) -> Result<
         Asked::Batch(drafts) => (drafts, true),
     };
     for (index, draft) in drafts.iter().enumerate() {
-        permit(caller, &draft.topic).map_err(|no| if is_batch { no.with("index", index) } else { no })?;
+        let checked = permit(caller, &draft.topic).and_then(|()| live::may_say(&edge.config().routes, draft));
+        checked.map_err(|no| if is_batch { no.with("index", index) } else { no })?;
     }
     if drafts.is_empty() {
         return Ok(answer(&[], is_batch));

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use super::{Cx, id};
+use crate::edge::auth::Caller;
 use crate::edge::problem::{Problem, Refusal};
 use crate::edge::units::duration;
 
@@ -35,7 +36,7 @@ pub(super) fn draft(cx: &Cx<'_>, content_type: Option<Box<str>>, body: &[u8]) ->
     let mut draft = Draft::new(topic.clone(), Bytes::copy_from_slice(body));
     draft.content_type = content_type;
     dress(cx, &mut draft)?;
-    draft.id = idempotency_key(cx.headers)?.map(|name| named(cx, topic, &name, None));
+    draft.id = idempotency_key(cx.headers)?.map(|name| named(cx.caller, topic, &name, None));
     Ok(draft)
 }
 
@@ -59,9 +60,10 @@ pub(super) fn dress(cx: &Cx<'_>, draft: &mut Draft) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The id of an event that has this `Idempotency-Key`, and this place in its request if it is one of several.
-pub(super) fn named(cx: &Cx<'_>, topic: &Topic, name: &str, place: Option<usize>) -> EventId {
-    let caller = cx.caller.identity();
+/// The id of an event that a caller gives this name, whichever way it comes in (`Idempotency-Key`, `id`), and this place
+/// in its request if it is one of several.
+pub(in crate::edge) fn named(caller: &Caller, topic: &Topic, name: &str, place: Option<usize>) -> EventId {
+    let caller = caller.identity();
     let caller = caller.as_deref();
     match place {
         None => id::derived("idempotency-key", caller, topic, &[name]),
@@ -103,4 +105,22 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>,
 /// What is wrong with a header.
 pub(super) fn about(name: &HeaderName, what: impl std::fmt::Display) -> Problem {
     Problem::new(Refusal::Invalid, format!("the header `{name}`: {what}")).with("parameter", name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::edge::auth::CallerKind;
+
+    #[test]
+    fn one_name_of_several_kinds_of_callers_is_several_events() {
+        let topic: Topic = "a".parse().expect("a topic");
+        let kinds = [CallerKind::Key, CallerKind::Token, CallerKind::Certificate];
+        let callers = kinds.map(|kind| Caller::new(kind, "shop", []));
+        let ids: HashSet<_> = callers.iter().map(|caller| named(caller, &topic, "1", None)).collect();
+        assert_eq!(ids.len(), 3);
+        assert!(!ids.contains(&named(&Caller::UNRESTRICTED, &topic, "1", None)));
+    }
 }

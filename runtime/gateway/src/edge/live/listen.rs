@@ -18,11 +18,14 @@ use super::feed::{Feed, Start};
 use super::permit::Permit;
 use super::places::{Place, Places};
 use super::render::Form;
-use super::{no_place, origin, patterns, sse, ws};
+use super::{may_see_any, no_place, origin, patterns, sse, ws};
 use crate::admin::api::TailFrom;
 use crate::edge::auth::{Caller, Client};
 use crate::edge::problem::{Problem, Refusal};
 use crate::edge::{CorsConfig, Edge, EdgeBackend, Matched, RequestContext};
+
+/// The subprotocol of a WebSocket, for clients that offer any.
+const SUBPROTOCOL: &str = "busway";
 
 /// Everything that listening needs, of the configuration of this moment.
 #[derive(Clone)]
@@ -71,6 +74,7 @@ impl Listening {
         let from = from.map_err(Problem::invalid)?;
         let (permit, place) = self.enter(request)?;
         let caller = route.is_none().then(|| permit.caller.clone());
+        caller.as_ref().map_or(Ok(()), |caller| may_see_any(caller, &patterns))?;
         let feed = Feed::open(self.backend.clone(), patterns, caller, from).await?;
         Ok(sse::response(sse::Stream {
             feed,
@@ -93,6 +97,7 @@ impl Listening {
         let session = ws::Session {
             backend: self.backend.clone(),
             config: self.config.clone(),
+            edge: self.edge.clone(),
             caller: permit.caller.clone(),
             over: Box::pin(permit.over()),
             route,
@@ -103,6 +108,8 @@ impl Listening {
         };
         // What is a little too large is told so with a close code, what is far too large ends the connection.
         let most = self.config.message_bytes * 2;
+        // A browser that offers subprotocols, one of them a credential perhaps, ends a connection for which none is taken.
+        let upgrade = upgrade.protocols([SUBPROTOCOL]);
         let upgrade = upgrade.max_message_size(most).max_frame_size(most).write_buffer_size(0);
         Ok(upgrade.on_upgrade(move |socket| ws::serve(socket, session)))
     }

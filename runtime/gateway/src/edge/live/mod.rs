@@ -28,9 +28,11 @@ use std::sync::Arc;
 use busway_types::Pattern;
 
 use self::places::NoPlace;
+use crate::edge::auth::{Caller, CallerKind};
 use crate::edge::problem::{Problem, Refusal};
 
 pub use config::{LiveConfig, SocketIoConfig, SocketIoNamespace};
+pub(crate) use socketio::may_say;
 pub(crate) use state::{LiveState, events, router, socketio};
 
 /// The patterns that a listener asks for: at most so many, and of a route only those within its own.
@@ -57,6 +59,18 @@ pub(crate) fn patterns(
         return Err(Problem::new(Refusal::Forbidden, format!("this route does not show `{outside}`")));
     }
     Ok(parsed.into())
+}
+
+/// Whether a listener can ever be shown one of these. Who cannot is told so, instead of waiting for nothing.
+fn may_see_any(caller: &Caller, patterns: &[Pattern]) -> Result<(), Problem> {
+    if caller.may_see_any(patterns) {
+        return Ok(());
+    }
+    let detail = match caller.kind {
+        CallerKind::Anonymous => "without authentication only the topics of `[gateway.events] topics` are shown",
+        _ => "no scope of yours shows events of these topics; it takes `subscribe:PATTERN`",
+    };
+    Err(Problem::new(Refusal::Forbidden, detail))
 }
 
 fn no_place(none: NoPlace) -> Problem {

@@ -43,13 +43,16 @@ struct Reader {
     waiting: VecDeque<Logged>,
     first: bool,
     ended: bool,
+    /// When a sign of life is due: so long after the last line, however often the log was read in vain meanwhile.
+    next_sign: Instant,
 }
 
 /// The answer; it goes on until the client leaves, the time is over, or the node stops.
 pub(crate) fn response(stream: Stream) -> Response {
-    let reader = Reader { stream, waiting: VecDeque::new(), first: true, ended: false };
+    let reader = Reader { stream, waiting: VecDeque::new(), first: true, ended: false, next_sign: Instant::now() };
     let lines = futures_util::stream::unfold(reader, |mut reader| async move {
         let line = reader.line().await?;
+        reader.next_sign = Instant::now() + reader.stream.heartbeat;
         Some((Ok::<_, Infallible>(line), reader))
     });
     let mut response = Sse::new(lines).into_response();
@@ -93,21 +96,19 @@ impl Reader {
     }
 
     async fn piece(&mut self) -> Next {
-        let Stream { feed, heartbeat, until, stop, over, .. } = &mut self.stream;
-        let silence = (Instant::now() + *heartbeat).min(*until);
+        let Stream { feed, until, stop, over, .. } = &mut self.stream;
         tokio::select! {
             biased;
             _ = stop.wait_for(|stopped| *stopped) => Next::End("stopping"),
             over = over => Next::End(over.reason()),
-            () = tokio::time::sleep_until(*until), if *until <= Instant::now() => Next::End("renew"),
+            () = tokio::time::sleep_until(*until) => Next::End("renew"),
+            // Before the log, which may have something to look at all the time that is not for this stream.
+            () = tokio::time::sleep_until(self.next_sign) => Next::Silence,
             piece = feed.next(usize::MAX) => match piece {
                 Ok(piece) => Next::Piece(piece),
                 Err(EdgeError::Stopping) => Next::End("stopping"),
                 Err(error) => Next::Failed(error),
             },
-            () = tokio::time::sleep_until(silence) => {
-                if Instant::now() >= *until { Next::End("renew") } else { Next::Silence }
-            }
         }
     }
 

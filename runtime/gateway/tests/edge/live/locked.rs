@@ -45,11 +45,12 @@ async fn end_of(stream: &mut Stream) -> String {
 #[tokio::test]
 async fn a_stream_shows_what_the_scopes_of_its_caller_cover_and_nothing_else() {
     let (shop, shops) = key("shop", &["subscribe:shop.*"]);
+    let (deep, deeps) = key("deep", &["subscribe:shop.*.*.*"]);
     let (blind, blinds) = key("blind", &["publish:shop.>", "route:*"]);
-    let served = Served::start(with_keys(vec![shops, blinds])).await;
+    let served = Served::start(with_keys(vec![shops, deeps, blinds])).await;
     assert_eq!(served.send(get("/events?topic=%3E")).await.status, 401);
     let mut sees = stream(&served, "/events?topic=%3E", &shop).await;
-    let mut nothing = stream(&served, "/events?topic=shop.%3E&from=start", &blind).await;
+    let mut nothing = stream(&served, "/events?topic=shop.%3E&from=start", &deep).await;
     let mut both = socket(&served, "/events", &shop).await;
     both.say(r#"{"subscribe":["shop.>","bank.>"],"ref":1}"#).await;
     assert_eq!(both.json().await["ok"], 1);
@@ -58,8 +59,14 @@ async fn a_stream_shows_what_the_scopes_of_its_caller_cover_and_nothing_else() {
     publish(&served, "shop.a", numbers(2, 3)).await;
     assert_eq!(sees.numbers(1).await, [2], "`shop.*` is one token more");
     assert_eq!(both.json().await["event"]["data"]["n"], 2);
-    // What a scope allows to publish it does not allow to see.
     assert!(tokio::time::timeout(A_WHILE, nothing.line()).await.is_err());
+    // Who can never be shown anything is told. What a scope allows to publish it does not allow to see.
+    for (topics, key, status) in [("topic=shop.a", &blind, 403), ("topic=shop", &shop, 403), ("topic=a", &deep, 403)] {
+        let refused = served.send(bearer(get(&format!("/events?{topics}")), key.as_str())).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (status, "forbidden"), "{topics}");
+    }
+    both.say(r#"{"subscribe":["bank.>"],"name":"b"}"#).await;
+    assert_eq!(both.json().await["error"]["status"], 403);
     both.say(r#"{"publish":{"topic":"shop.a","data":1},"ref":2}"#).await;
     assert_eq!(both.json().await["error"]["status"], 403);
     let mut publisher = socket(&served, "/events", &blind).await;
@@ -72,17 +79,68 @@ async fn a_stream_shows_what_the_scopes_of_its_caller_cover_and_nothing_else() {
 async fn strangers_see_nothing_of_a_public_gateway_but_the_topics_that_are_listed() {
     let setup = Setup { seed: 7, folder: None, is_public: true };
     let served = Served::start_as(Fake::default(), EdgeConfig::default(), setup).await;
-    let mut closed = Stream::open_with(&served, get("/events?topic=%3E")).await;
     publish(&served, "visits.a", numbers(0, 1)).await;
-    assert!(tokio::time::timeout(A_WHILE, closed.line()).await.is_err());
-    let mut listed = EdgeConfig::default();
-    listed.events.topics = Some(vec!["visits.>".parse().expect("a pattern")]);
-    served.gateway.reload(listed).expect("sound");
-    assert_eq!(end_of(&mut closed).await, "credential", "whoever came in under the former rule comes back");
+    let closed = served.send(get("/events?topic=%3E")).await;
+    assert_eq!(closed.status, 403);
+    assert!(closed.text().contains("[gateway.events] topics"), "{}", closed.text());
+    let listed = |topic: &str| {
+        let mut config = EdgeConfig::default();
+        config.events.topics = Some(vec![topic.parse().expect("a pattern")]);
+        config
+    };
+    served.gateway.reload(listed("news.>")).expect("sound");
+    let mut former = Stream::open_with(&served, get("/events?topic=%3E")).await;
+    served.gateway.reload(listed("visits.>")).expect("sound");
+    assert_eq!(end_of(&mut former).await, "credential", "whoever came in under the former rule comes back");
     let mut open = Stream::open_with(&served, get("/events?topic=%3E&from=start")).await;
     publish(&served, "orders.a", numbers(1, 2)).await;
     publish(&served, "visits.a", numbers(2, 3)).await;
     assert_eq!(open.numbers(2).await, [0, 2]);
+}
+
+#[tokio::test]
+async fn an_event_is_named_by_its_own_caller_whichever_way_it_comes_in() {
+    let (ada, adas) = key("ada", &["publish:a"]);
+    let (eve, eves) = key("eve", &["publish:a"]);
+    let served = Served::start(with_keys(vec![adas, eves])).await;
+    let over_socket = async |key: &ApiKey, name: &str| {
+        let mut socket = socket(&served, "/events", key).await;
+        socket.say(&json!({ "publish": { "topic": "a", "id": name, "data": 1 } }).to_string()).await;
+        socket.json().await["event"].as_str().expect("an id").to_owned()
+    };
+    let over_http = async |key: &ApiKey, name: &str| {
+        let event = bearer(request("POST", "/events/a"), key.as_str()).header("idempotency-key", name).body("1");
+        served.send(event).await.json()["id"].as_str().expect("an id").to_owned()
+    };
+    let of_ada = over_socket(&ada, "1").await;
+    assert_eq!((over_socket(&ada, "1").await, over_http(&ada, "1").await), (of_ada.clone(), of_ada.clone()));
+    // Nobody suppresses what somebody else sends, by its name or by its id.
+    let of_eve = over_socket(&eve, "1").await;
+    assert_eq!((over_http(&eve, "1").await, of_eve != of_ada), (of_eve, true));
+    let next = over_http(&ada, "2").await;
+    let squatted = over_socket(&eve, &next).await;
+    assert_ne!(squatted, next);
+    assert_eq!(crate::fake::lock(&served.fake.events).len(), 4, "each of them once");
+}
+
+#[tokio::test]
+async fn a_page_shows_its_key_as_a_subprotocol_and_is_answered_with_one() {
+    let (ada, adas) = key("ada", &["subscribe:a"]);
+    let served = Served::start(with_keys(vec![adas])).await;
+    for (offered, status, taken) in [
+        (format!("busway, busway.bearer.{}", ada.as_str()), "101", true),
+        (format!("busway.bearer.{}, busway", ada.as_str()), "101", true),
+        (format!("busway.bearer.{}", ada.as_str()), "101", false),
+        ("busway, busway.bearer.bw_nonsense".to_owned(), "401", false),
+    ] {
+        let mut connection = served.connect().await;
+        connection.write(upgrade("/events").header("sec-websocket-protocol", &offered).bytes()).await;
+        let head = soon(connection.head()).await.expect("an answer").to_ascii_lowercase();
+        assert!(head.starts_with(&format!("http/1.1 {status}")), "{offered}: {head}");
+        // A browser ends a connection for which none of those is taken that it offered.
+        assert_eq!(head.contains("sec-websocket-protocol: busway\r\n"), taken, "{offered}: {head}");
+        assert!(!head.contains("bearer."), "{head}");
+    }
 }
 
 #[tokio::test]

@@ -141,6 +141,40 @@ async fn everyone_in_the_room_and_no_one_else_gets_the_response() {
 }
 
 #[tokio::test]
+async fn nobody_but_socketio_says_who_emitted_an_event() {
+    let served = start(namespace()).await;
+    let post = async |topic: &str, name: &str| {
+        let event = request("POST", &format!("/events/{topic}")).header(&format!("busway-header-{name}"), "key:ada");
+        served.send(event.body("1")).await
+    };
+    for (topic, name) in [
+        ("chat.in.x", "socketio-caller"),
+        ("chat.in.x", "Socketio-Client"),
+        ("chat.in.x", "socketio-event"),
+        ("other", "socketio-caller"),
+        ("other", "socketio-namespace"),
+    ] {
+        let refused = post(topic, name).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (403, "forbidden"), "{topic} {name}");
+        assert_eq!(refused.json()["parameter"], name.to_ascii_lowercase());
+    }
+    let headers = json!([{ "name": "SocketIO-Caller", "value": "key:ada" }]);
+    let line = json!({ "topic": "chat.in.x", "data": 1, "headers": headers }).to_string();
+    let lines = request("POST", "/events").header("content-type", "application/x-ndjson").body(line.clone());
+    let refused = served.send(lines).await;
+    assert_eq!((refused.status, refused.json()["index"].as_u64()), (403, Some(0)));
+    let mut socket = Socket::open(&served, "/events").await;
+    socket.say(&format!(r#"{{"publish":{line}}}"#)).await;
+    assert_eq!(socket.json().await["error"]["parameter"], "SocketIO-Caller");
+    assert!(lock(&served.fake.events).is_empty(), "nothing of it was published");
+    // What goes out is addressed by whoever may publish it, and a topic that only begins alike is another one.
+    for (topic, name) in [("chat.out.x", "socketio-client"), ("chat.inn.x", "socketio-event"), ("chat.in.x", "colour")]
+    {
+        assert_eq!(post(topic, name).await.status, 202, "{topic} {name}");
+    }
+}
+
+#[tokio::test]
 async fn polling_does_the_same() {
     let served = start(namespace()).await;
     let polled = format!("{PATH}&transport=polling");

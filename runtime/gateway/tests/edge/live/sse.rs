@@ -3,11 +3,13 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use busway_gateway::edge::rate::Networks;
 use busway_gateway::edge::{EdgeConfig, LiveConfig, Target};
 use serde_json::{Value, json};
 
 use super::{config, publish, route, soon};
 use crate::client::{Connection, Request, get, request};
+use crate::fake::lock;
 use crate::served::Served;
 
 /// One message of a stream.
@@ -123,6 +125,46 @@ async fn a_client_that_saw_nothing_goes_on_where_it_came() {
         publish(&served, "a", numbered(7..8)).await;
         assert_eq!(again.numbers(1).await, [7]);
     }
+}
+
+/// The next sign of life; fails when something else comes, or nothing.
+async fn sign(stream: &mut Stream) {
+    let line = stream.line().await.expect("a sign of life");
+    assert!(line.id.is_some() && line.event.is_none() && line.data.is_none(), "{line:?}");
+}
+
+#[tokio::test]
+async fn signs_of_life_come_however_often_the_log_is_read_in_vain() {
+    let live = LiveConfig { heartbeat: Duration::from_millis(150), ..LiveConfig::default() };
+    let served = Served::start(config(live)).await;
+    *lock(&served.fake.read_waits) = Some(Duration::from_millis(20));
+    let mut stream = Stream::open(&served, "/events?topic=a", None).await;
+    sign(&mut stream).await;
+    sign(&mut stream).await;
+    // What happens and is not for it hides nothing either, and is not read again by whoever comes back.
+    let before = stream.id.clone();
+    let traffic = async {
+        loop {
+            publish(&served, "other", numbered(0..1)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        () = traffic => {}
+        () = async { sign(&mut stream).await; sign(&mut stream).await; } => {}
+    }
+    assert_ne!(stream.id, before);
+}
+
+#[tokio::test]
+async fn strangers_behind_one_proxy_do_not_take_each_others_places() {
+    let mut config = config(LiveConfig { listeners_per_caller: 1, ..LiveConfig::default() });
+    config.rate.trusted_proxies = Networks(vec!["127.0.0.1".parse().expect("a block")]);
+    let served = Served::start(config).await;
+    let of = |address: &str| get("/events?topic=a").header("x-forwarded-for", address);
+    let _first = Stream::open_with(&served, of("203.0.113.1")).await;
+    let _second = Stream::open_with(&served, of("203.0.113.2")).await;
+    assert_eq!(served.send(of("203.0.113.1")).await.status, 429);
 }
 
 #[tokio::test]

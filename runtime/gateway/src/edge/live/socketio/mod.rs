@@ -11,6 +11,7 @@ mod client;
 mod hub;
 mod names;
 mod namespace;
+mod provenance;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -35,6 +36,8 @@ use super::places::{Place, Places};
 use crate::edge::EdgeError;
 use crate::edge::auth::Client as Who;
 use crate::edge::problem::{Problem, Refusal};
+
+pub(crate) use provenance::may_say;
 
 /// Packets that wait in a transport; what does not fit waits before it.
 const TRANSPORT_PACKETS: usize = 32;

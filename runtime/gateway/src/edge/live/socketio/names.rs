@@ -3,6 +3,8 @@
 use busway_types::{Event, Topic};
 use serde_json::Value;
 
+/// What the names of all of them begin with.
+pub(super) const PREFIX: &str = "socketio-";
 /// The header with the name of a Socket.IO event, where the topic alone does not say it.
 pub(super) const EVENT: &str = "socketio-event";
 /// The header of an incoming event with the client that emitted it; of an outgoing one, the only client that gets it.

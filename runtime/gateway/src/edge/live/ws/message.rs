@@ -1,10 +1,12 @@
-//! What travels over a WebSocket: one JSON object in each text message, described for users in the README.
+//! What travels over a WebSocket: one JSON object in each text message, described for users in `LIVE.md`.
 
-use busway_types::{Draft, EventId, Key, Limits, Topic};
+use busway_types::{Draft, Key, Limits, Topic};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::admin::api::{HeaderField, Payload};
+use crate::edge::auth::Caller;
+use crate::edge::events;
 
 /// What a client says. Exactly one of `subscribe`, `unsubscribe`, `ack` and `publish` is there.
 #[derive(Debug, Default, Deserialize)]
@@ -60,11 +62,11 @@ pub(super) struct ToPublish {
 }
 
 impl ToPublish {
-    /// The draft that is meant, or what is wrong.
-    pub(super) fn into_draft(self, limits: &Limits) -> Result<Draft, String> {
+    /// The draft that is meant, or what is wrong. Its id is a name that this caller gives, as everybody else's.
+    pub(super) fn into_draft(self, caller: &Caller, limits: &Limits) -> Result<Draft, String> {
         let topic: Topic = self.topic.parse().map_err(|e| format!("{e}"))?;
         let key = self.key.map(|k| Key::new(&k, limits)).transpose().map_err(|e| e.to_string())?;
-        let id: Option<EventId> = self.id.map(|id| id.parse()).transpose().map_err(|e| format!("{e}"))?;
+        let id = self.id.map(|name| events::named(caller, &topic, &name, None));
         let content_type = match (self.content_type, &self.data) {
             (None, Some(_)) => Some("application/json".into()),
             (given, _) => given.map(String::into_boxed_str),
@@ -89,11 +91,12 @@ mod tests {
         let limits = Limits::default();
         let said: Said = serde_json::from_str(r#"{"publish":{"topic":"a.b","key":"k","data":{"x":1.10}},"ref":7}"#)
             .expect("a message");
-        let draft = said.publish.expect("an event").into_draft(&limits).expect("a draft");
+        let draft = said.publish.expect("an event").into_draft(&Caller::UNRESTRICTED, &limits).expect("a draft");
         assert_eq!((draft.topic.as_str(), &*draft.data), ("a.b", &br#"{"x":1.10}"#[..]));
         assert_eq!(draft.content_type.as_deref(), Some("application/json"));
         let wrong: Said = serde_json::from_str(r#"{"publish":{"topic":"a b"}}"#).expect("a message");
-        let error = wrong.publish.expect("an event").into_draft(&limits).expect_err("a bad topic");
+        let wrong = wrong.publish.expect("an event").into_draft(&Caller::UNRESTRICTED, &limits);
+        let error = wrong.expect_err("a bad topic");
         assert!(error.contains("`a b`"), "{error}");
         assert!(serde_json::from_str::<Said>(r#"{"subscibe":["a"]}"#).is_err(), "a typing error is told");
     }

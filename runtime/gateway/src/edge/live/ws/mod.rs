@@ -7,7 +7,7 @@
 mod message;
 mod subscriptions;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
@@ -29,7 +29,7 @@ use super::render::{self, Form};
 use crate::admin::api::TailFrom;
 use crate::edge::auth::Caller;
 use crate::edge::problem::{Problem, Refusal};
-use crate::edge::{EdgeBackend, EdgeError};
+use crate::edge::{Edge, EdgeBackend, EdgeError};
 
 /// Why a connection is ended by this side, as close codes.
 pub(crate) mod close {
@@ -53,6 +53,7 @@ pub(crate) mod close {
 pub(crate) struct Session {
     pub(crate) backend: Arc<dyn EdgeBackend>,
     pub(crate) config: Arc<LiveConfig>,
+    pub(crate) edge: Weak<Edge>,
     pub(crate) caller: Caller,
     /// With these the route shows just these topics, to whoever may use it, and takes no events.
     pub(crate) route: Option<Arc<[Pattern]>>,
@@ -226,6 +227,7 @@ impl Connection {
         self.subscriptions.check(&name, window, config.subscriptions)?;
         let from = from.map_or(Ok(Start::From(TailFrom::Now)), Start::parse).map_err(Problem::invalid)?;
         let caller = self.session.route.is_none().then(|| self.session.caller.clone());
+        caller.as_ref().map_or(Ok(()), |caller| super::may_see_any(caller, &patterns))?;
         let feed = Feed::open(self.session.backend.clone(), patterns, caller, from).await;
         let feed = feed.map_err(Problem::from)?;
         let cursor = feed.cursor().to_string();
@@ -237,17 +239,20 @@ impl Connection {
         if self.session.route.is_some() {
             return Err(Problem::new(Refusal::Forbidden, "this route shows events and takes none"));
         }
-        let mut draft = event.into_draft(self.session.backend.limits()).map_err(Problem::invalid)?;
+        let Session { backend, caller, edge, .. } = &self.session;
+        let mut draft = event.into_draft(caller, backend.limits()).map_err(Problem::invalid)?;
         if draft.causality.traceparent.is_none() {
             draft.causality.traceparent.clone_from(&self.session.traceparent);
         }
-        if !self.session.caller.may_publish(&draft.topic) {
+        if !caller.may_publish(&draft.topic) {
             return Err(Problem::new(
                 Refusal::Forbidden,
                 format!("publishing to {} needs a scope for it", draft.topic),
             ));
         }
-        let receipts = self.session.backend.publish(vec![draft]).await.map_err(Problem::from)?;
+        let edge = edge.upgrade().ok_or(EdgeError::Stopping)?;
+        super::may_say(&edge.config().routes, &draft)?;
+        let receipts = backend.publish(vec![draft]).await.map_err(Problem::from)?;
         let receipt = receipts.first().ok_or_else(|| Problem::from(EdgeError::Failed("no receipt".to_owned())))?;
         Ok(json!({ "event": receipt.id }))
     }
