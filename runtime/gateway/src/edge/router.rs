@@ -30,7 +30,7 @@ use super::body::BodyState;
 use super::config::{EdgeConfig, EdgeConfigError};
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
-use super::serve::Edge;
+use super::serve::{Counted, Edge};
 use super::{ask, events, health, live, openapi, service};
 
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
@@ -76,12 +76,15 @@ pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig, gate: Arc<Gate>) ->
 }
 
 /// Who asks, and may they; then on to the route's target, or to what the gateway serves by itself.
-async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) -> Response {
+async fn admit(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
+    let counted = request.extensions_mut().remove::<Arc<Counted>>();
     let found = front.table.find(request.method(), request.uri().path());
     let within = match &found {
         Found::Route(matched) => matched.route.timeout.unwrap_or(front.request_time),
         _ => front.request_time,
     };
+    let is_long_poll =
+        matches!(&found, Found::Route(Matched { route, .. }) if live::is_long_poll(&route.target, &request));
     let body = request.extensions().get::<Arc<BodyState>>().cloned();
     let answer = async {
         let (mut parts, body) = request.into_parts();
@@ -106,6 +109,13 @@ async fn admit(State(front): State<Arc<Front>>, request: Request, next: Next) ->
         admitted.tell(response.headers_mut());
         response
     };
+    if is_long_poll {
+        // It waits for something to happen. How many do is bounded by listeners, how long by the pings of the transport.
+        if let Some(counted) = counted {
+            counted.end();
+        }
+        return answer.await;
+    }
     tokio::time::timeout(within, answer).await.unwrap_or_else(|_| {
         if let Some(fault) = body.and_then(|body| body.overdue()) {
             return fault.into_response();

@@ -223,8 +223,9 @@ impl Gateway {
         let router = router::compose(edge, &config, Arc::clone(&gate))?;
         let loaded = self.load_tls(&config)?;
         self.use_tls(loaded);
+        let config = Arc::new(config);
+        edge.config.store(Arc::clone(&config));
         edge.live.keep(&config);
-        edge.config.store(Arc::new(config));
         edge.gate.store(gate);
         self.router.store(Arc::new(router));
         edge.reloads.send_modify(|reloads| *reloads += 1);
@@ -307,13 +308,14 @@ impl Gateway {
         let state = Arc::new(BodyState::default());
         parts.extensions.insert(context);
         parts.extensions.insert(Arc::clone(&state));
+        parts.extensions.insert(Arc::clone(&in_flight.counted));
         Ok((Request::from_parts(parts, Body::new(GuardedBody::new(body, limits, state))), in_flight))
     }
 }
 
 /// Counts a request as long as it is being answered.
 struct InFlight {
-    edge: Arc<Edge>,
+    counted: Arc<Counted>,
     /// How many there were with it.
     count: usize,
 }
@@ -321,13 +323,28 @@ struct InFlight {
 impl InFlight {
     fn new(edge: &Arc<Edge>) -> Self {
         let count = edge.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { edge: Arc::clone(edge), count }
+        Self { counted: Arc::new(Counted { edge: Arc::clone(edge), is_over: AtomicBool::new(false) }), count }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.edge.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.counted.end();
+    }
+}
+
+/// That a request is counted, in its extensions until its route is known.
+pub(super) struct Counted {
+    edge: Arc<Edge>,
+    is_over: AtomicBool,
+}
+
+impl Counted {
+    /// It does not count any more: it is answered, or waits and has another bound.
+    pub(super) fn end(&self) {
+        if !self.is_over.swap(true, Ordering::Relaxed) {
+            self.edge.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -32,7 +32,7 @@ use crate::edge::auth::{Caller, CallerKind};
 use crate::edge::problem::{Problem, Refusal};
 
 pub use config::{LiveConfig, SocketIoConfig, SocketIoNamespace};
-pub(crate) use socketio::may_say;
+pub(crate) use socketio::{is_long_poll, may_say};
 pub(crate) use state::{LiveState, events, router, socketio};
 
 /// The patterns that a listener asks for: at most so many, and of a route only those within its own.

@@ -13,7 +13,7 @@ use super::config::SocketIoConfig;
 use super::listen::{Listening, who};
 use super::places::Places;
 use super::socketio::{self, Server};
-use crate::edge::problem::Problem;
+use crate::edge::problem::{Problem, Refusal};
 use crate::edge::{Edge, EdgeConfig, RouteConfig, Target};
 
 /// The path at which events are listened to.
@@ -30,7 +30,15 @@ pub(crate) struct LiveState {
 #[derive(Clone)]
 struct Running {
     route: RouteConfig,
+    /// What the server takes of one message; all other bounds are those of the configuration in use.
+    message_bytes: usize,
     server: Arc<OnceCell<Server>>,
+}
+
+impl Running {
+    fn is_of(&self, config: &EdgeConfig) -> bool {
+        self.message_bytes == config.live.message_bytes && config.routes.contains(&self.route)
+    }
 }
 
 /// What the gateway serves by itself.
@@ -62,12 +70,22 @@ pub(crate) async fn socketio(
         Ok(who) => who,
         Err(problem) => return problem.into_response(),
     };
-    let running = edge.live.running(route);
-    let started = running.server.get_or_try_init(|| Server::start(config, listening)).await;
-    match started {
-        Ok(server) => server.call(request, who).await,
+    let live = Arc::clone(&listening.config);
+    let Some(running) = edge.live.running(edge, route) else { return gone().into_response() };
+    let start = || Server::start(config, listening, running.message_bytes);
+    match running.server.get_or_try_init(start).await {
+        // While it started the route may have gone, and nobody would end it.
+        Ok(server) if !edge.live.keeps(&running) => {
+            server.close().await;
+            gone().into_response()
+        }
+        Ok(server) => server.call(request, who, &live).await,
         Err(error) => Problem::from(error).into_response(),
     }
+}
+
+fn gone() -> Problem {
+    Problem::new(Refusal::Unavailable, "this route has changed; come back")
 }
 
 fn listening(edge: &Arc<Edge>) -> Listening {
@@ -83,22 +101,33 @@ fn listening(edge: &Arc<Edge>) -> Listening {
 }
 
 impl LiveState {
-    fn running(&self, route: &RouteConfig) -> Running {
+    /// The server of a route; none when the route is gone.
+    fn running(&self, edge: &Edge, route: &RouteConfig) -> Option<Running> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(running) = servers.iter().find(|running| running.route == *route) {
-            return running.clone();
+        // With the lock: a configuration is in use before `keep` looks through the servers for it.
+        let config = edge.config();
+        if let Some(running) = servers.iter().find(|running| running.route == *route && running.is_of(&config)) {
+            return Some(running.clone());
         }
-        let running = Running { route: route.clone(), server: Arc::default() };
-        servers.push(running.clone());
-        running
+        let running =
+            Running { route: route.clone(), message_bytes: config.live.message_bytes, server: Arc::default() };
+        running.is_of(&config).then(|| {
+            servers.push(running.clone());
+            running
+        })
     }
 
-    /// Another configuration is in use: the servers of routes that are gone, or are others now, end. Their clients come
-    /// back to what is there then.
+    fn keeps(&self, running: &Running) -> bool {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        servers.iter().any(|kept| Arc::ptr_eq(&kept.server, &running.server))
+    }
+
+    /// Another configuration is in use: the servers of routes that are gone, or are others now, end, and so do those that
+    /// take messages of another size. Their clients come back to what is there then.
     pub(crate) fn keep(&self, config: &EdgeConfig) {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.retain(|running| {
-            let is_there = config.routes.contains(&running.route);
+            let is_there = running.is_of(config);
             if !is_there && matches!(running.route.target, Target::SocketIo(_)) {
                 let server = Arc::clone(&running.server);
                 socketio::spawn(async move {

@@ -1,5 +1,8 @@
 //! Socket.IO, spoken by hand. Real clients: `tests/e2e/socketio.rs`.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use busway_gateway::edge::{EdgeBackend as _, EdgeConfig, LiveConfig, SocketIoConfig, SocketIoNamespace, Target};
 use busway_types::{Draft, Logged};
 use serde_json::{Value, json};
@@ -177,33 +180,115 @@ async fn nobody_but_socketio_says_who_emitted_an_event() {
 #[tokio::test]
 async fn polling_does_the_same() {
     let served = start(namespace()).await;
-    let polled = format!("{PATH}&transport=polling");
-    let open = served.send(get(&polled)).await;
-    let sid: Value = serde_json::from_str(&open.text()[1..]).expect("JSON");
-    let path = format!("{polled}&sid={}", sid["sid"].as_str().expect("an id"));
-    let post = async |text: &str| {
-        let answer: Answer = served.send(request("POST", &path).body(text)).await;
-        assert_eq!((answer.status, answer.text()), (200, "ok"));
-    };
-    // What comes next that is no ping; those are answered.
-    let poll = async || loop {
-        let answer = served.send(get(&path)).await;
-        let packets: Vec<_> = answer.text().split('\x1e').filter(|packet| *packet != "2").collect();
-        if let [packet] = packets[..] {
-            return packet.to_owned();
-        }
-        post("3").await;
-    };
-    post("40").await;
-    assert!(poll().await.starts_with("40{"));
-    post("420[\"join\",\"a\"]").await;
-    assert!(poll().await.starts_with("430[{\"cursor\""));
-    post("421[\"my event\",{\"room\":\"a\"}]").await;
-    assert!(poll().await.starts_with("431[{\"id\""));
+    let client = Polling::join(&served, "a").await;
+    client.post("421[\"my event\",{\"room\":\"a\"}]").await;
+    assert!(client.poll().await.starts_with("431[{\"id\""));
     publish(&served, "chat.out.my-response", [json!({ "room": "a", "n": 1 }), json!({ "room": "b" })]).await;
-    assert_eq!(poll().await, "42[\"my response\",{\"n\":1,\"room\":\"a\"}]");
-    let unknown = served.send(get(&format!("{polled}&sid=AAAAAAAAAAAAAAAA"))).await;
+    assert_eq!(client.poll().await, "42[\"my response\",{\"n\":1,\"room\":\"a\"}]");
+    let unknown = served.send(get(&format!("{PATH}&transport=polling&sid=AAAAAAAAAAAAAAAA"))).await;
     assert_eq!(unknown.status, 400);
+}
+
+/// A client that only polls.
+struct Polling<'s> {
+    served: &'s Served,
+    path: String,
+}
+
+impl<'s> Polling<'s> {
+    async fn join(served: &'s Served, room: &str) -> Self {
+        let polled = format!("{PATH}&transport=polling");
+        let open = served.send(get(&polled)).await;
+        let open: Value = serde_json::from_str(&open.text()[1..]).expect("JSON");
+        let client = Self { served, path: format!("{polled}&sid={}", open["sid"].as_str().expect("an id")) };
+        client.post("40").await;
+        assert!(client.poll().await.starts_with("40{"));
+        client.post(&format!("420{}", json!(["join", room]))).await;
+        assert!(client.poll().await.starts_with("430["));
+        client
+    }
+
+    async fn post(&self, text: &str) {
+        let answer: Answer = self.served.send(request("POST", &self.path).body(text)).await;
+        assert_eq!((answer.status, answer.text()), (200, "ok"));
+    }
+
+    /// What comes next that is no ping; those are answered.
+    async fn poll(&self) -> String {
+        loop {
+            let answer = self.served.send(get(&self.path)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let packets: Vec<_> = answer.text().split('\x1e').filter(|packet| *packet != "2").collect();
+            if let [packet] = packets[..] {
+                return packet.to_owned();
+            }
+            self.post("3").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_polls_waits_for_longer_than_a_request_may_take_and_in_nobodys_way() {
+    let mut config = chat(namespace(), LiveConfig::default());
+    config.limits.request_time = Duration::from_millis(400);
+    config.limits.requests_at_once = 2;
+    let served = Served::start(config).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Polling::join(&served, "a").await);
+    }
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        assert_eq!(served.gateway.edge().figures().in_flight, 0, "who waits is not being answered");
+        assert_eq!(served.send(get("/nothing")).await.status, 404, "there is room for others");
+        publish(&served, "chat.out.x", [json!({ "room": "a" })]).await;
+    };
+    let polls = futures_util::future::join_all(clients.iter().map(Polling::poll));
+    let (told, ()) = tokio::join!(polls, meanwhile);
+    assert_eq!(told, vec![r#"42["x",{"room":"a"}]"#; 4]);
+}
+
+#[tokio::test]
+async fn a_reload_of_the_bounds_is_for_whoever_comes_in_from_then_on() {
+    let live = LiveConfig { listeners_per_caller: 1, messages_per_second: 2, ..LiveConfig::default() };
+    let served = Served::start(chat(namespace(), live.clone())).await;
+    let mut first = Client::join(&served, "a").await;
+    let polled = format!("{PATH}&transport=polling");
+    assert_eq!(served.send(get(&polled)).await.status, 429);
+    let wider = LiveConfig { listeners_per_caller: 3, messages_per_second: 50, ..live };
+    served.gateway.reload(chat(namespace(), wider.clone())).expect("sound");
+    let mut second = Client::join(&served, "a").await;
+    for _ in 0..20 {
+        assert!(second.ask("x", json!({})).await["id"].is_string(), "as often as is allowed now");
+    }
+    publish(&served, "chat.out.x", [json!({ "room": "a" })]).await;
+    assert_eq!((first.event().await[0].clone(), second.event().await[0].clone()), (json!("x"), json!("x")));
+    // What one message may have is the transport's own: its clients come back to another server.
+    let smaller = LiveConfig { message_bytes: 1_000, ..wider };
+    served.gateway.reload(chat(namespace(), smaller)).expect("sound");
+    for client in [&mut first, &mut second] {
+        while matches!(client.socket.next().await, Frame::Text(_)) {}
+    }
+    let mut third = Client::join(&served, "a").await;
+    third.socket.say(&format!("42{}", json!(["x", "y".repeat(2_000)]))).await;
+    let mut last = third.socket.next().await;
+    while matches!(last, Frame::Text(_) | Frame::Ping) {
+        last = third.socket.next().await;
+    }
+    assert!(matches!(last, Frame::End | Frame::Close(_)), "{last:?}");
+}
+
+#[tokio::test]
+async fn what_the_gateway_missed_for_its_clients_they_are_told() {
+    let served = start(namespace()).await;
+    let mut client = Client::join(&served, "a").await;
+    // The log loses its beginning faster than it is read.
+    served.fake.oldest.store(3, Ordering::Relaxed);
+    publish(&served, "chat.out.x", (0..5).map(|n| json!({ "room": "a", "n": n }))).await;
+    assert_eq!(client.event().await, json!(["missed", { "events": 3 }]));
+    for wanted in [3, 4] {
+        assert_eq!(client.event().await[1]["n"], wanted);
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use super::super::feed::{Cursor, Feed, Start};
 use super::super::pace::Pace;
 use super::super::permit::Permit;
 use super::super::render;
-use super::hub::{CaughtUp, Emit, NotJoined};
+use super::hub::{Behind, CaughtUp, Emit, Handed, NotJoined};
 use super::names;
 use super::namespace::Namespace;
 use crate::edge::problem::{Problem, Refusal};
@@ -60,12 +60,13 @@ pub(super) struct Client {
     incoming: mpsc::Sender<Said>,
     queues: Mutex<Option<Queues>>,
     pace: Mutex<Pace>,
+    messages_per_second: u32,
     left: Notify,
 }
 
 struct Queues {
     said: mpsc::Receiver<Said>,
-    emits: mpsc::Receiver<Arc<Emit>>,
+    emits: mpsc::Receiver<Handed>,
 }
 
 /// What a client emitted.
@@ -120,6 +121,7 @@ impl Client {
         socket: &SocketRef,
         hello: &Hello,
         permit: Permit,
+        messages_per_second: u32,
     ) -> Result<Arc<Self>, String> {
         let extensions = &socket.req_parts().extensions;
         let from = match hello.from.as_deref() {
@@ -131,10 +133,12 @@ impl Client {
         let id: Arc<str> = random_id().map_err(|error| format!("no random number for an id: {error}"))?.into();
         let (incoming, said) = mpsc::channel(WAITING);
         let emits = namespace.hub.add(id.clone(), from);
-        let pace = Mutex::new(Pace::new(namespace.live.messages_per_second, Instant::now()));
+        let pace = Mutex::new(Pace::new(messages_per_second, Instant::now()));
         let traceparent = extensions.get::<RequestContext>().and_then(|context| context.traceparent.clone());
         let queues = Mutex::new(Some(Queues { said, emits }));
-        let client = Arc::new(Self { id, namespace, permit, traceparent, incoming, queues, pace, left: Notify::new() });
+        let left = Notify::new();
+        let client = Self { id, namespace, permit, traceparent, incoming, queues, pace, messages_per_second, left };
+        let client = Arc::new(client);
         for room in &hello.rooms {
             // Leaving the hub again is the client's drop.
             client.join(room).map_err(|problem| problem.detail().to_owned())?;
@@ -149,7 +153,7 @@ impl Client {
 
     fn take(&self, packet: Packet, answer: Answer) {
         if !self.pace.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
-            let most = self.namespace.live.messages_per_second;
+            let most = self.messages_per_second;
             return answer.refuse(&Problem::new(
                 Refusal::TooMany,
                 format!("more than {most} messages a second; send them more slowly"),
@@ -189,8 +193,8 @@ impl Client {
         let listen = async {
             loop {
                 self.catch_up(&socket, &mut emits).await?;
-                let Some(emit) = emits.recv().await else { return Err::<(), Gone>(Gone) };
-                self.emit(&socket, &emit.name, &emit).await?;
+                let Some(handed) = emits.recv().await else { return Err::<(), Gone>(Gone) };
+                self.give(&socket, &handed).await?;
             }
         };
         tokio::select! {
@@ -281,10 +285,13 @@ impl Client {
     }
 
     /// With an empty queue: reads from the log what did not fit into it, until the hub goes on.
-    async fn catch_up(&self, socket: &SocketRef, emits: &mut mpsc::Receiver<Arc<Emit>>) -> Result<(), Gone> {
-        while let Some(from) = self.namespace.hub.behind(&self.id) {
-            while let Ok(emit) = emits.try_recv() {
-                self.emit(socket, &emit.name, &emit).await?;
+    async fn catch_up(&self, socket: &SocketRef, emits: &mut mpsc::Receiver<Handed>) -> Result<(), Gone> {
+        while let Some(Behind { from, missed }) = self.namespace.hub.behind(&self.id) {
+            while let Ok(handed) = emits.try_recv() {
+                self.give(socket, &handed).await?;
+            }
+            if let Some(missed) = missed {
+                self.give(socket, &Handed::Missed(missed)).await?;
             }
             if let Err(error) = self.read_behind(socket, from).await? {
                 tracing::debug!(%error, "a Socket.IO client that was behind could not read the log; it is tried again");
@@ -308,19 +315,27 @@ impl Client {
                 Err(error) => return Ok(Err(error)),
             };
             if let Some(missed) = piece.missed {
-                self.send(socket, "missed", &render::missed(missed)).await?;
+                self.give(socket, &Handed::Missed(missed)).await?;
             }
             for logged in &piece.events {
-                let emit = Emit::of(logged, &namespace.config, namespace.live.message_bytes);
+                let emit = Emit::of(logged, &namespace.config, namespace.message_bytes);
                 if let Some(emit) = emit.filter(|emit| namespace.hub.is_for(&self.id, emit)) {
-                    self.emit(socket, &emit.name, &emit).await?;
+                    self.emit(socket, &emit).await?;
                 }
             }
         }
         Ok(Ok(()))
     }
 
-    async fn emit(&self, socket: &SocketRef, name: &str, emit: &Emit) -> Result<(), Gone> {
+    async fn give(&self, socket: &SocketRef, handed: &Handed) -> Result<(), Gone> {
+        match handed {
+            Handed::Emit(emit) => self.emit(socket, emit).await,
+            Handed::Missed(missed) => self.send(socket, "missed", &render::missed(*missed)).await,
+        }
+    }
+
+    async fn emit(&self, socket: &SocketRef, emit: &Emit) -> Result<(), Gone> {
+        let name = &emit.name;
         if self.namespace.config.cursors {
             return self.send(socket, name, &(&emit.data, json!({ "cursor": emit.cursor.to_string() }))).await;
         }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::super::config::SocketIoNamespace;
-use super::super::feed::Cursor;
+use super::super::feed::{Cursor, Missed};
 use super::names;
 
 /// Events that wait for one client before it has to read the log by itself.
@@ -64,6 +64,22 @@ impl Emit {
     }
 }
 
+/// What waits for one client.
+#[derive(Debug)]
+pub(super) enum Handed {
+    Emit(Arc<Emit>),
+    /// It does not get these, whatever they were.
+    Missed(Missed),
+}
+
+/// Where a client has to go on in the log by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    pub(super) from: Offset,
+    /// What it is to be told first.
+    pub(super) missed: Option<Missed>,
+}
+
 /// The clients of one namespace.
 #[derive(Debug, Default)]
 pub(super) struct Hub {
@@ -80,12 +96,14 @@ struct State {
 
 #[derive(Debug)]
 struct Member {
-    queue: mpsc::Sender<Arc<Emit>>,
+    queue: mpsc::Sender<Handed>,
     rooms: HashSet<Box<str>>,
     /// Gets what is at or behind this from here; none while it reads the log by itself.
     live_from: Option<Offset>,
     /// While it reads by itself: where it has to begin.
     behind: Offset,
+    /// What did not fit into its queue of what it is to be told.
+    missed: Option<Missed>,
 }
 
 /// Why a room was not joined.
@@ -112,12 +130,12 @@ impl Hub {
     }
 
     /// Adds a client. With `from` it reads the log by itself from there first.
-    pub(super) fn add(&self, id: Arc<str>, from: Option<Offset>) -> mpsc::Receiver<Arc<Emit>> {
+    pub(super) fn add(&self, id: Arc<str>, from: Option<Offset>) -> mpsc::Receiver<Handed> {
         let (queue, receiver) = mpsc::channel(QUEUE_EVENTS);
         let mut state = self.lock();
         let at = state.at;
         let live_from = if from.is_some() { None } else { Some(at) };
-        let member = Member { queue, rooms: HashSet::new(), live_from, behind: from.unwrap_or(at) };
+        let member = Member { queue, rooms: HashSet::new(), live_from, behind: from.unwrap_or(at), missed: None };
         state.clients.insert(id, member);
         receiver
     }
@@ -164,11 +182,19 @@ impl Hub {
         state.at = next;
     }
 
+    /// Tells everybody who is served from here that events are missing, before those that begin at `next`. Whoever reads
+    /// the log by itself finds that there.
+    pub(super) fn tell_missed(&self, missed: Missed, next: Offset) {
+        let mut state = self.lock();
+        state.clients.values_mut().for_each(|member| member.miss(missed, next));
+        state.at = next;
+    }
+
     /// Where a client has to read the log by itself, once its queue is empty; none when it does not have to.
-    pub(super) fn behind(&self, id: &str) -> Option<Offset> {
-        let state = self.lock();
-        let member = state.clients.get(id)?;
-        member.live_from.is_none().then_some(member.behind)
+    pub(super) fn behind(&self, id: &str) -> Option<Behind> {
+        let mut state = self.lock();
+        let member = state.clients.get_mut(id)?;
+        member.live_from.is_none().then(|| Behind { from: member.behind, missed: member.missed.take() })
     }
 
     /// A client has sent everything below `next`. When that is as much as was handed out here it gets the rest from here.
@@ -241,9 +267,25 @@ impl State {
 impl Member {
     fn give(&mut self, emit: &Arc<Emit>) {
         let offset = emit.cursor.0 - 1;
-        if self.live_from.is_some_and(|from| from <= offset) && self.queue.try_send(emit.clone()).is_err() {
+        if self.live_from.is_some_and(|from| from <= offset) && self.queue.try_send(Handed::Emit(emit.clone())).is_err()
+        {
             self.live_from = None;
             self.behind = offset;
+        }
+    }
+
+    fn miss(&mut self, missed: Missed, next: Offset) {
+        // It may be ahead, and have read them.
+        let is_ahead = |from: Offset| matches!(missed, Missed::Events(_)) && from >= next;
+        if self.live_from.is_none_or(is_ahead) {
+            return;
+        }
+        if self.queue.try_send(Handed::Missed(missed)).is_ok() {
+            self.live_from = Some(next);
+        } else {
+            self.live_from = None;
+            self.behind = next;
+            self.missed = Some(missed);
         }
     }
 }
@@ -267,8 +309,12 @@ mod tests {
         Arc::new(Emit::of(&logged, &namespace(), 1_000).expect("for somebody"))
     }
 
-    fn drain(queue: &mut mpsc::Receiver<Arc<Emit>>) -> Vec<Offset> {
-        std::iter::from_fn(|| queue.try_recv().ok()).map(|emit| emit.cursor.0 - 1).collect()
+    fn drain(queue: &mut mpsc::Receiver<Handed>) -> Vec<Offset> {
+        let offset = |handed| match handed {
+            Handed::Emit(emit) => emit.cursor.0 - 1,
+            Handed::Missed(missed) => panic!("{missed:?} is told"),
+        };
+        std::iter::from_fn(|| queue.try_recv().ok()).map(offset).collect()
     }
 
     #[test]
@@ -302,7 +348,7 @@ mod tests {
             hub.hand_out(&[emit(offset, "a", &[])], offset + 1);
         }
         assert_eq!(drain(&mut queue), (0..last).collect::<Vec<_>>());
-        assert_eq!(hub.behind("ada"), Some(last), "the first that did not fit");
+        assert_eq!(hub.behind("ada"), Some(Behind { from: last, missed: None }), "the first that did not fit");
         assert_eq!(hub.caught_up("ada", last + 2), CaughtUp::NotYet);
         // It may be ahead of the hub: what it has sent already does not come again.
         assert_eq!(hub.caught_up("ada", last + 8), CaughtUp::Yes);
@@ -310,5 +356,28 @@ mod tests {
             hub.hand_out(&[emit(offset, "a", &[])], offset + 1);
         }
         assert_eq!(drain(&mut queue), [last + 8, last + 9]);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_once_to_everybody_who_did_not_get_it() {
+        let hub = Hub::default();
+        let [quick, full, ahead]: [Arc<str>; 3] = ["quick", "full", "ahead"].map(Into::into);
+        let mut queues = [&quick, &full, &ahead].map(|id| hub.add(id.clone(), None));
+        hub.join(&full, "a", 1).expect("joined");
+        (0..QUEUE_EVENTS as u64).for_each(|offset| hub.hand_out(&[emit(offset, "a", &[])], offset + 1));
+        hub.join(&quick, "a", 1).expect("joined");
+        assert_eq!(hub.caught_up("ahead", 1_000), CaughtUp::Yes);
+        hub.tell_missed(Missed::Events(72), 200);
+        assert!(matches!(queues[0].try_recv(), Ok(Handed::Missed(Missed::Events(72)))));
+        assert!(queues[2].try_recv().is_err(), "it has read them");
+        let behind = Behind { from: 200, missed: Some(Missed::Events(72)) };
+        assert_eq!(hub.behind("full"), Some(behind), "told once there is room");
+        assert_eq!(hub.behind("full"), Some(Behind { missed: None, ..behind }));
+        // Another log begins anew, for whoever was ahead as well.
+        hub.tell_missed(Missed::AnotherLog, 0);
+        assert!(matches!(queues[2].try_recv(), Ok(Handed::Missed(Missed::AnotherLog))));
+        assert!(matches!(queues[0].try_recv(), Ok(Handed::Missed(Missed::AnotherLog))));
+        hub.hand_out(&[emit(0, "a", &[])], 1);
+        assert_eq!(drain(&mut queues[0]), [0]);
     }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use http::Method;
 use socketioxide::extract::{SocketRef, TryData};
 use socketioxide::handler::ConnectHandler as _;
 use socketioxide::{ParserConfig, SocketIo};
@@ -33,9 +34,9 @@ use self::namespace::Namespace;
 use super::config::{LiveConfig, SocketIoConfig};
 use super::listen::Listening;
 use super::places::{Place, Places};
-use crate::edge::EdgeError;
 use crate::edge::auth::Client as Who;
 use crate::edge::problem::{Problem, Refusal};
+use crate::edge::{EdgeError, Target};
 
 pub(crate) use provenance::may_say;
 
@@ -49,7 +50,6 @@ const CONNECT_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     service: BoxCloneSyncService<Request, Response, Infallible>,
     io: SocketIo,
-    live: Arc<LiveConfig>,
     places: Arc<Places>,
     owners: Arc<Owners>,
     /// Ends the tasks that read for the namespaces; dropping it does so too.
@@ -82,38 +82,42 @@ impl Drop for Held {
 
 impl Server {
     /// Starts the server of a route; its namespaces begin with the next event.
-    pub(crate) async fn start(config: &SocketIoConfig, listening: Listening) -> Result<Self, EdgeError> {
-        let Listening { backend, config: live, places, edge, stop: stopping, .. } = listening;
+    pub(crate) async fn start(
+        config: &SocketIoConfig,
+        listening: Listening,
+        message_bytes: usize,
+    ) -> Result<Self, EdgeError> {
+        let Listening { backend, places, edge, stop: stopping, .. } = listening;
         let (stop, stopped) = watch::channel(false);
         let owners = Arc::new(Owners::default());
         let parser = ParserConfig::common()
             .max_incoming_binaries(16)
-            .max_incoming_binary_buf_size(live.message_bytes)
+            .max_incoming_binary_buf_size(message_bytes)
             .packet_completion_timeout(CONNECT_TIME);
         let (service, io) = SocketIo::builder()
             // Which paths lead here is the business of routes.
             .req_path("/")
             .max_buffer_size(TRANSPORT_PACKETS)
-            .max_payload(live.message_bytes as u64)
-            .ws_max_message_size(live.message_bytes)
-            .ws_max_frame_size(live.message_bytes)
+            .max_payload(message_bytes as u64)
+            .ws_max_message_size(message_bytes)
+            .ws_max_frame_size(message_bytes)
             .connect_timeout(CONNECT_TIME)
             .with_parser(parser)
             .build_svc();
         for (name, config) in &config.namespaces {
-            let opened = Namespace::open(name, config.clone(), live.clone(), backend.clone(), edge.clone()).await?;
+            let opened = Namespace::open(name, config.clone(), message_bytes, backend.clone(), edge.clone()).await?;
             add(&io, opened.0.clone());
             spawn(opened.0.read(opened.1, stopped.clone()));
         }
         spawn(close_with(stopping, stopped, io.clone()));
-        Ok(Self { service: boxed(service), io, live, places, owners, stop })
+        Ok(Self { service: boxed(service), io, places, owners, stop })
     }
 
-    /// Answers one request of a transport. `who` is whose place is taken.
-    pub(crate) async fn call(&self, mut request: Request, who: Who) -> Response {
+    /// Answers one request of a transport. `who` is whose place is taken, `live` says how many there are now.
+    pub(crate) async fn call(&self, mut request: Request, who: Who, live: &LiveConfig) -> Response {
         match sid(request.uri().query()) {
             None => {
-                let (all, each) = (self.live.listeners, self.live.listeners_per_caller);
+                let (all, each) = (live.listeners, live.listeners_per_caller);
                 let place = match self.places.take(&who, all, each) {
                     Ok(place) => place,
                     Err(none) => return super::no_place(none).into_response(),
@@ -169,14 +173,14 @@ fn add(io: &SocketIo, namespace: Arc<Namespace>) {
 async fn enter(namespace: Arc<Namespace>, socket: SocketRef, hello: Option<Hello>) -> Result<(), String> {
     let hello = hello.ok_or("`auth` has `token`, a key or a token, `rooms`, a list of texts, and `from`, a cursor")?;
     let permit = namespace.admit(&socket, hello.token.as_deref()).await.map_err(|no| no.detail().to_owned())?;
+    let live = namespace.live().ok_or("the node is shutting down")?;
     let session = socket.req_parts().extensions.get::<Session>().cloned();
     if let (Some(Session(held)), Some(name)) = (&session, &permit.caller.name) {
         let who = Who::Caller(permit.caller.kind, Arc::clone(name));
         let mut place = held.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let each = namespace.live.listeners_per_caller;
-        place.pass_to(&who, each).map_err(|none| super::no_place(none).detail().to_owned())?;
+        place.pass_to(&who, live.listeners_per_caller).map_err(|none| super::no_place(none).detail().to_owned())?;
     }
-    let client = Client::enter(namespace, &socket, &hello, permit)?;
+    let client = Client::enter(namespace, &socket, &hello, permit, live.messages_per_second)?;
     // Who opened the transport unknown may ask from another address next time.
     if let Some(Session(held)) = session
         && matches!(held.who, Who::Caller(..))
@@ -189,6 +193,11 @@ async fn enter(namespace: Arc<Namespace>, socket: SocketRef, hello: Option<Hello
     socket.on_disconnect(async move || leaving.leave());
     socket.extensions.insert(client);
     Ok(())
+}
+
+/// Whether a request waits until something happens.
+pub(crate) fn is_long_poll(target: &Target, request: &Request) -> bool {
+    matches!(target, Target::SocketIo(_)) && *request.method() == Method::GET && sid(request.uri().query()).is_some()
 }
 
 /// The session that a request of a transport belongs to.

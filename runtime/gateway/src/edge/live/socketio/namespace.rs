@@ -8,7 +8,7 @@ use socketioxide::extract::SocketRef;
 use tokio::sync::watch;
 
 use super::super::config::{LiveConfig, SocketIoNamespace};
-use super::super::feed::{Feed, Start};
+use super::super::feed::{Feed, Missed, Start};
 use super::super::permit::Permit;
 use super::hub::{Emit, Hub};
 use crate::admin::api::TailFrom;
@@ -23,7 +23,8 @@ const MISSING: &str = "show who you are: a key or a token as `token` in `auth`, 
 pub(super) struct Namespace {
     pub(super) name: Box<str>,
     pub(super) config: SocketIoNamespace,
-    pub(super) live: Arc<LiveConfig>,
+    /// Events that are larger are not emitted.
+    pub(super) message_bytes: usize,
     pub(super) patterns: Arc<[Pattern]>,
     pub(super) backend: Arc<dyn EdgeBackend>,
     pub(super) hub: Hub,
@@ -35,16 +36,21 @@ impl Namespace {
     pub(super) async fn open(
         name: &str,
         config: SocketIoNamespace,
-        live: Arc<LiveConfig>,
+        message_bytes: usize,
         backend: Arc<dyn EdgeBackend>,
         edge: Weak<Edge>,
     ) -> Result<(Arc<Self>, Feed), EdgeError> {
         let pattern = config.pattern().ok_or_else(|| EdgeError::Failed(format!("{} is too long", config.outgoing)))?;
         let patterns: Arc<[Pattern]> = [pattern].into();
         let feed = Feed::open(backend.clone(), patterns.clone(), None, Start::From(TailFrom::Now)).await?;
-        let namespace = Self { name: name.into(), config, live, patterns, backend, hub: Hub::default(), edge };
+        let namespace = Self { name: name.into(), config, message_bytes, patterns, backend, hub: Hub::default(), edge };
         namespace.hub.hand_out(&[], feed.cursor().0);
         Ok((Arc::new(namespace), feed))
+    }
+
+    /// The bounds of whoever comes in now; none when the node stops.
+    pub(super) fn live(&self) -> Option<LiveConfig> {
+        self.edge.upgrade().map(|edge| edge.config().live.clone())
     }
 
     /// Who a client is, by the credential that it shows when it connects, else by that of its transport; and whether it may.
@@ -71,6 +77,7 @@ impl Namespace {
     /// Hands out what happens until the node stops or the route goes.
     pub(super) async fn read(self: Arc<Self>, mut feed: Feed, mut stop: watch::Receiver<bool>) {
         loop {
+            let before = feed.cursor().0;
             let piece = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stopped| *stopped) => return,
@@ -85,6 +92,11 @@ impl Namespace {
                             ?missed,
                             "Socket.IO did not read the log fast enough; events are missing"
                         );
+                        let next = match missed {
+                            Missed::Events(count) => before + count,
+                            Missed::AnotherLog => feed.cursor().0,
+                        };
+                        self.hub.tell_missed(missed, next);
                     }
                     let emits = piece.events.iter().filter_map(|logged| self.emit(logged)).collect::<Vec<_>>();
                     self.hub.hand_out(&emits, feed.cursor().0);
@@ -99,6 +111,6 @@ impl Namespace {
     }
 
     fn emit(&self, logged: &busway_types::Logged) -> Option<Arc<Emit>> {
-        Emit::of(logged, &self.config, self.live.message_bytes).map(Arc::new)
+        Emit::of(logged, &self.config, self.message_bytes).map(Arc::new)
     }
 }
