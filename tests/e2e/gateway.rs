@@ -1,7 +1,6 @@
 //! The gateway of a real node: where it listens, how it follows the manifest, how it ends.
 
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use busway_tests::programs;
@@ -69,24 +68,35 @@ async fn without_an_address_there_is_no_gateway() {
     bus.stop().await;
 }
 
-/// A node process, and what it says on standard error.
-struct Told {
-    node: NodeProcess,
-    runtime: tempfile::TempDir,
+/// A node process, and what it says.
+pub(crate) struct Told {
+    pub(crate) node: NodeProcess,
+    pub(crate) runtime: tempfile::TempDir,
 }
 
 impl Told {
-    fn start(app: &App, arguments: &[&str]) -> Self {
+    pub(crate) fn start(app: &App, arguments: &[&str]) -> Self {
+        Self::start_with(&app.path().display().to_string(), arguments, &[])
+    }
+
+    /// Runs an app in an environment with these variables.
+    pub(crate) fn start_with(app: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let runtime = tempfile::tempdir().expect("a folder");
-        let folder = app.path().display().to_string();
-        let told = std::fs::File::create(runtime.path().join("stderr")).expect("a file");
-        let arguments: Vec<&str> = ["run", &folder].into_iter().chain(arguments.iter().copied()).collect();
-        let started = command(runtime.path(), &arguments).stdout(Stdio::null()).stderr(told).spawn();
-        Self { node: NodeProcess(started.expect("the node starts")), runtime }
+        let told = |name| std::fs::File::create(runtime.path().join(name)).expect("a file");
+        let arguments: Vec<&str> = ["run", app].into_iter().chain(arguments.iter().copied()).collect();
+        let mut node = command(runtime.path(), &arguments);
+        node.envs(environment.iter().copied()).stdout(told("stdout")).stderr(told("stderr"));
+        Self { node: NodeProcess(node.spawn().expect("the node starts")), runtime }
+    }
+
+    /// Everything that it has said.
+    pub(crate) fn said(&self) -> String {
+        let said = |name| std::fs::read_to_string(self.runtime.path().join(name)).expect("its words");
+        said("stdout") + &said("stderr")
     }
 
     /// What follows a word on its line, once the node has said it.
-    fn after(&self, word: &str) -> String {
+    pub(crate) fn after(&self, word: &str) -> String {
         let clock = SystemClock::new();
         let began = clock.now();
         loop {
@@ -100,7 +110,7 @@ impl Told {
         }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.after("  gateway ")
     }
 }

@@ -7,6 +7,7 @@ mod chat;
 mod commands;
 mod coverage;
 mod dev;
+mod edge;
 mod gateway;
 mod guests;
 mod harness;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use busway_tests::{root, services};
 use busway_types::{Clock as _, SystemClock};
 
+use crate::edge::doors::{everything, make_key, ready};
+use crate::gateway::Told;
 use crate::process::{NodeProcess, PATIENCE, ask, command};
 
 /// The folder `examples/shop` as `cargo xtask guests` leaves it, run with a gateway on a port of its own.
@@ -137,12 +139,37 @@ fn the_sdk_of_another_language_sends_cloudevents_in_every_mode() {
 #[test]
 fn a_fuzzer_that_reads_the_document_finds_no_answer_that_is_not_in_it() {
     let shop = Shop::run();
-    let mut fuzzer = Command::new(python_program("schemathesis"));
-    fuzzer.current_dir(shop.runtime()).env("NO_COLOR", "1").env("HYPOTHESIS_STORAGE_DIRECTORY", shop.runtime());
-    fuzzer.args(["run", &format!("{}/openapi.json", shop.url), "--url", &shop.url]);
+    fuzz(&shop.url, shop.runtime(), &["--exclude-operation-id", "listen"], 45);
+}
+
+/// The same of a gateway with routes of every kind, for somebody who has a key, and for somebody who has none.
+#[test]
+fn a_fuzzer_finds_no_other_answer_at_locked_doors() {
+    let (key, lines) = make_key("fuzzer", &["publish:public.>", "subscribe:public.>", "route:*"]);
+    let app = everything(&lines);
+    // Nobody is told anything before the document.
+    let manifest = std::fs::read_to_string(app.path().join("busway.toml")).expect("a manifest");
+    let manifest =
+        manifest.replacen("[gateway.auth.keys", "[gateway.auth]\ndocuments = \"open\"\n[gateway.auth.keys", 1);
+    app.write("busway.toml", manifest.as_bytes());
+    let told = Told::start(&app, &[]);
+    let url = ready(&told);
+    let with_key = format!("authorization: Bearer {key}");
     // Live push does not end by itself.
-    fuzzer.args(["--exclude-operation-id", "listen", "--phases", "examples,coverage,fuzzing", "--seed", "1"]);
-    fuzzer.args(["--max-examples", "25", "--max-time", "60", "--request-timeout", "20", "--warnings", "off"]);
+    let left_out = ["--exclude-operation-id", "listen", "--exclude-operation-id", "live-GET"];
+    for header in [&with_key, "x-nothing: x"] {
+        fuzz(&url, told.runtime.path(), &[&left_out[..], &["--header", header]].concat(), 20);
+    }
+    assert!(!told.said().contains("panicked"), "{}", told.said());
+}
+
+/// Has a gateway asked for some seconds what its document says, and what it does not.
+fn fuzz(url: &str, folder: &Path, arguments: &[&str], seconds: u32) {
+    let mut fuzzer = Command::new(python_program("schemathesis"));
+    fuzzer.current_dir(folder).env("NO_COLOR", "1").env("HYPOTHESIS_STORAGE_DIRECTORY", folder);
+    fuzzer.args(["run", &format!("{url}/openapi.json"), "--url", url]).args(arguments);
+    fuzzer.args(["--phases", "examples,coverage,fuzzing", "--seed", "1", "--max-time", &seconds.to_string()]);
+    fuzzer.args(["--max-examples", "25", "--request-timeout", "20", "--warnings", "off"]);
     fuzzer.args(["--checks", "not_a_server_error,status_code_conformance,content_type_conformance"]);
     let output = fuzzer.output().expect("schemathesis runs");
     let told = String::from_utf8_lossy(&output.stdout);

@@ -21,6 +21,10 @@ impl Guest for Answerer {
             "slow" => loop {
                 std::hint::black_box(n);
             },
+            "wait" => {
+                std::thread::sleep(std::time::Duration::from_millis(n.into()));
+                Ok(u64::from(n))
+            }
             // Asks whoever answers the same, itself included.
             "again" => quotes::quote(&key, "double", n).map_err(|error| format!("asked again: {error}")),
             other => Err(format!("what is {other}?")),

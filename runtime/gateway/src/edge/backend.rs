@@ -32,6 +32,8 @@ pub struct EdgeRequest {
     pub within: Duration,
     /// The W3C trace context of the caller.
     pub traceparent: Option<Box<str>>,
+    /// What the journey is about: the id of the caller's request.
+    pub correlation: Option<Box<str>>,
 }
 
 /// Why the node did not do what it was asked, split by the status it becomes.

@@ -27,10 +27,15 @@ pub struct RequestContext {
 }
 
 impl RequestContext {
-    /// Writes the trace into a draft of an event.
+    /// Writes its trace into the draft of an event, and its id as what the journey is about, unless the draft says so itself.
     pub fn trace(&self, draft: &mut Draft) {
-        if let Some(traceparent) = &self.traceparent {
-            draft.causality.traceparent = Some(traceparent.clone());
+        let Self { traceparent, .. } = self;
+        let causality = &mut *draft.causality;
+        if causality.traceparent.is_none() {
+            causality.traceparent.clone_from(traceparent);
+        }
+        if causality.correlation.is_none() {
+            causality.correlation = Some(self.id().into());
         }
     }
 

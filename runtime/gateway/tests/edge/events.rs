@@ -250,10 +250,14 @@ async fn a_cloudevent_goes_out_as_it_came() {
         event["id"] = id.into();
         event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         for _ in 0..2 {
-            accepted(&served.send(post("/events").header("Content-Type", STRUCTURED).body(event.to_string())).await);
+            let sent = post("/events").header("Content-Type", STRUCTURED).header("x-request-id", "r");
+            accepted(&served.send(sent.body(event.to_string())).await);
             let stored = std::sync::Arc::clone(&lock(&served.fake.events).last().expect("an event").event);
             let out: Value = serde_json::from_str(&cloudevent(&stored)).expect("JSON");
-            assert_eq!(out, event);
+            // What it does not say itself: the request that it came with.
+            let mut wanted = event.clone();
+            wanted.as_object_mut().expect("an object").entry("correlationid").or_insert("r".into());
+            assert_eq!(out, wanted);
         }
     }
     assert_eq!(lock(&served.fake.events).len(), 5);
@@ -269,13 +273,14 @@ async fn any_event_is_a_cloudevent() {
         ("image/png", b"\x00\xff", "data_base64", json!("AP8=")),
     ] {
         let event = post("/events/a.b").header("Content-Type", content_type).header("Busway-Key", "k");
-        let event = event.header("Busway-Header-colour", "red").header("Busway-Header-no-extension", "x").body(data);
+        let event = event.header("Busway-Header-colour", "red").header("Busway-Header-no-extension", "x");
+        let event = event.header("x-request-id", "r").body(data);
         let id = accepted(&served.send(event).await);
         let stored = std::sync::Arc::clone(&lock(&served.fake.events).last().expect("an event").event);
         let out: Value = serde_json::from_str(&cloudevent(&stored)).expect("JSON");
         let mut wanted = json!({
             "specversion": "1.0", "id": id, "source": "/", "type": "a.b", "time": "1970-01-01T00:00:01.000Z",
-            "partitionkey": "k", "colour": "red", "datacontenttype": content_type,
+            "partitionkey": "k", "colour": "red", "correlationid": "r", "datacontenttype": content_type,
         });
         wanted[member] = value;
         assert_eq!(out, wanted);

@@ -11,7 +11,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -105,6 +107,52 @@ async fn beyond_the_streams_of_a_connection_a_request_is_not_taken() {
         }
     }
     assert_eq!((taken.len(), refused), (2, vec![5]));
+}
+
+/// What is fixed: how much a client may send ahead, and how many requests it may have open.
+#[tokio::test]
+async fn a_client_is_told_its_bounds_at_the_beginning() {
+    let served = Served::start(echoing()).await;
+    let mut connection = open(&served).await;
+    let (mut settings, mut ahead) = (std::collections::BTreeMap::new(), 0);
+    while settings.is_empty() || ahead == 0 {
+        match next(&mut connection).await.expect("settings") {
+            (SETTINGS, 0, 0, payload) => settings.extend(payload.chunks(6).map(|one| {
+                (u16::from_be_bytes([one[0], one[1]]), u32::from_be_bytes([one[2], one[3], one[4], one[5]]))
+            })),
+            (WINDOW_UPDATE, _, 0, more) => ahead = u32::from_be_bytes([more[0], more[1], more[2], more[3]]),
+            _ => {}
+        }
+    }
+    // SETTINGS_MAX_CONCURRENT_STREAMS, SETTINGS_INITIAL_WINDOW_SIZE, SETTINGS_MAX_HEADER_LIST_SIZE.
+    assert_eq!([3, 4, 6].map(|name| settings.get(&name).copied()), [Some(100), Some(128 * 1024), Some(16 * 1024)]);
+    assert_eq!(ahead + 65_535, 512 * 1024, "of the connection");
+}
+
+/// A client that is gone without a word does not keep its place: it is asked every 20 s, and has as long to answer.
+#[tokio::test]
+async fn a_client_that_does_not_answer_a_ping_is_gone() {
+    let mut config = echoing();
+    config.limits.idle_time = Duration::from_mins(5);
+    config.limits.request_time = Duration::from_mins(5);
+    let served = Served::start(config).await;
+    crate::fake::lock(&served.fake.service_takes).clone_from(&Duration::from_mins(5));
+    let mut connection = open(&served).await;
+    connection.write(asks(1, "/echo/x")).await;
+    let mut pings = 0;
+    let gone = async {
+        let mut head = [0; 9];
+        while connection.stream.read_exact(&mut head).await.is_ok() {
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            if connection.stream.read_exact(&mut payload).await.is_err() {
+                break;
+            }
+            pings += u32::from(head[3] == PING && head[4] == 0);
+        }
+    };
+    tokio::time::timeout(PATIENCE * 3, gone).await.expect("it is given up");
+    assert_eq!(pings, 1);
+    assert_eq!(served.send(get("/health/live")).await.status, 200);
 }
 
 #[tokio::test]

@@ -96,6 +96,67 @@ async fn a_body_that_stops_ends_its_request() {
     assert!(rest.contains("ten bytes.") && rest.len() < 400, "{rest}");
 }
 
+/// Where the gateway reads the body itself there is no answer yet, so the client is told.
+#[tokio::test]
+async fn a_body_that_stops_or_drips_is_a_request_that_was_too_slow() {
+    let served = Served::start(limited(|limits| limits.body_time = SOON)).await;
+    let head = "POST /events/a HTTP/1.1\r\nhost: h\r\n";
+    let told = |answer: &crate::client::Answer| (answer.status, answer.problem());
+    for part in ["content-length: 100\r\n\r\nten bytes.", "transfer-encoding: chunked\r\n\r\na\r\nten bytes.\r\n"] {
+        let mut stalled = served.connect().await;
+        stalled.write(format!("{head}{part}")).await;
+        let answer = stalled.answer().await.expect("an answer");
+        assert_eq!(told(&answer), (408, "slow".to_owned()), "{part:?}");
+        assert_eq!(stalled.rest().await, "", "what is left of the body is no request");
+    }
+    // A byte now and then is no progress: without this bound it could go on for a day.
+    let mut drips = served.connect().await;
+    drips.write(format!("{head}content-length: 100000\r\n\r\n")).await;
+    let dripping = async {
+        loop {
+            drips.write("x").await;
+            if let Ok(answer) = tokio::time::timeout(Duration::from_millis(20), drips.answer()).await {
+                return answer.expect("an answer");
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, dripping).await.expect("it is cut off");
+    assert_eq!(told(&answer), (408, "slow".to_owned()));
+    assert!(lock(&served.fake.events).is_empty());
+    // As slow as is allowed is slow and allowed.
+    let mut slow = served.connect().await;
+    slow.write(format!("{head}content-length: {}\r\n\r\n", 5 * 1024)).await;
+    for _ in 0..5 {
+        tokio::time::sleep(SOON / 3).await;
+        slow.write(vec![b'x'; 1024]).await;
+    }
+    assert_eq!(slow.answer().await.map(|answer| answer.status), Some(202));
+}
+
+#[tokio::test]
+async fn bodies_that_would_fill_the_memory_together_are_refused_until_there_is_room() {
+    let served = Served::start(limited(|limits| limits.buffered_bytes = 1024 * 1024)).await;
+    let head = "POST /events/a HTTP/1.1\r\nhost: h\r\ncontent-length: 900001\r\n\r\n";
+    let mut holds = served.connect().await;
+    holds.write(head).await;
+    holds.write(vec![b'x'; 900_000]).await;
+    // A probe that takes no time, so that it cannot be what the first one has no room for.
+    let edge = served.gateway.edge();
+    let full = async {
+        while edge.read_body(axum::body::Body::from(vec![b'x'; 200_000])).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, full).await.expect("the first one is held");
+    let refused = served.send(request("POST", "/events/a").body(vec![b'x'; 200_000])).await;
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "overloaded"));
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    holds.write("x").await;
+    assert_eq!(holds.answer().await.map(|answer| answer.status), Some(202));
+    let fits = served.send(request("POST", "/events/a").body(vec![b'x'; 200_000])).await;
+    assert_eq!(fits.status, 202);
+}
+
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off() {
     let served = Served::start(limited(|limits| {

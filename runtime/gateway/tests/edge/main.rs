@@ -6,6 +6,7 @@ mod cors;
 mod events;
 mod exposed;
 mod fake;
+mod files;
 mod form;
 mod health;
 mod http2;

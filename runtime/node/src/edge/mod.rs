@@ -42,7 +42,7 @@ impl EdgeNode {
 
     async fn ask(&self, request: EdgeRequest) -> Result<Bytes, EdgeError> {
         self.check_running()?;
-        let EdgeRequest { topic, key, data, within, traceparent } = request;
+        let EdgeRequest { topic, key, data, within, traceparent, correlation } = request;
         let limits = &self.inner.limits;
         if data.len() > limits.event_bytes {
             let most = limits.event_bytes;
@@ -62,7 +62,7 @@ impl EdgeNode {
             })?),
             None => key,
         };
-        let causality: Causality = Origin { traceparent, ..Origin::default() }.into();
+        let causality: Causality = Origin { traceparent, correlation, ..Origin::default() }.into();
         let request = Request { id: None, topic, key, data, causality, within, chain: Arc::new([]) };
         self.inner.requests.ask(request).await.map_err(|error| match error {
             RequestError::NoHandler(_) => EdgeError::NotFound(error.to_string()),

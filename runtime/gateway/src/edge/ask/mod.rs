@@ -44,13 +44,15 @@ async fn served(edge: &Edge, target: &RequestTarget, request: Request) -> Result
     let body = edge.read_body(body).await?;
     let matched = parts.extensions.get::<Matched>();
     let within = matched.and_then(|matched| matched.route.timeout);
+    let context = parts.extensions.get::<RequestContext>();
     let asked = Asked {
         target,
         path: matched.map_or(&[], |matched| &matched.params),
         query: parts.uri.query(),
         headers: &parts.headers,
         body: body.bytes(),
-        traceparent: parts.extensions.get::<RequestContext>().and_then(|context| context.traceparent.clone()),
+        traceparent: context.and_then(|context| context.traceparent.clone()),
+        id: context.map(|context| context.id().into()),
         within: within.unwrap_or_else(|| edge.config().limits.request_time),
     };
     answer(edge.backend(), asked).await
@@ -65,6 +67,8 @@ pub(crate) struct Asked<'r> {
     pub(crate) headers: &'r HeaderMap,
     pub(crate) body: &'r [u8],
     pub(crate) traceparent: Option<Box<str>>,
+    /// The id of the request.
+    pub(crate) id: Option<Box<str>>,
     /// What the route allows.
     pub(crate) within: Duration,
 }
@@ -80,7 +84,8 @@ async fn answer(backend: &dyn EdgeBackend, asked: Asked<'_>) -> Result<Response,
     let data::Data { json, key } = data::read(function, &asked)?;
     // A key that cannot be one orders nothing; the function gets it all the same.
     let key = key.and_then(|key| Key::new(&key, backend.limits()).ok());
-    let request = EdgeRequest { topic, key, data: json.into(), within, traceparent: asked.traceparent.clone() };
+    let (traceparent, correlation) = (asked.traceparent.clone(), asked.id.clone());
+    let request = EdgeRequest { topic, key, data: json.into(), within, traceparent, correlation };
     match backend.request(request).await {
         Ok(answer) => reply::response(asked.target, function, &answer),
         Err(EdgeError::NotFound(_)) => Err(nobody()),

@@ -56,8 +56,5 @@ fn of_event(cx: &Cx<'_>, mut request: PublishRequest) -> Result<Draft, ApiError>
     let name = request.id.take();
     let mut draft = request.into_draft(cx.now, cx.limits)?;
     draft.id = name.map(|name| plain::named(cx.caller, &draft.topic, &name, None));
-    if draft.causality.traceparent.is_none() {
-        draft.causality.traceparent = cx.traceparent.map(Into::into);
-    }
     Ok(draft)
 }

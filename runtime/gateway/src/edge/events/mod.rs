@@ -44,8 +44,6 @@ pub(super) struct Cx<'r> {
     /// The topic in the path.
     pub(super) topic: Option<Topic>,
     pub(super) headers: &'r HeaderMap,
-    /// The W3C trace context of the request.
-    pub(super) traceparent: Option<&'r str>,
 }
 
 /// What a request asks to publish.
@@ -89,16 +87,9 @@ async fn publish(edge: &Edge, topic: Option<Topic>, request: Request) -> Result<
     topic.iter().try_for_each(|topic| permit(caller, topic))?;
     let body = edge.read_body(body).await?;
     let backend = edge.backend();
-    let cx = Cx {
-        caller,
-        limits: backend.limits(),
-        now: backend.now(),
-        topic,
-        headers: &parts.headers,
-        traceparent: context.and_then(|context| context.traceparent.as_deref()),
-    };
+    let cx = Cx { caller, limits: backend.limits(), now: backend.now(), topic, headers: &parts.headers };
     let asked = read(&cx, body.bytes())?;
-    let (drafts, is_batch) = match asked {
+    let (mut drafts, is_batch) = match asked {
         Asked::One(draft) => (vec![draft], false),
         Asked::Batch(drafts) => (drafts, true),
     };
@@ -108,6 +99,11 @@ async fn publish(edge: &Edge, topic: Option<Topic>, request: Request) -> Result<
     }
     if drafts.is_empty() {
         return Ok(answer(&[], is_batch));
+    }
+    if let Some(context) = context {
+        for draft in &mut drafts {
+            context.trace(draft);
+        }
     }
     let receipts = backend.publish(drafts).await.map_err(|error| match error {
         // Of one event there is nothing to number.

@@ -55,8 +55,9 @@ pub(super) fn dress(cx: &Cx<'_>, draft: &mut Draft) -> Result<(), Problem> {
         };
         draft.headers.push((name.into(), value.into()));
     }
-    draft.causality.correlation = one(headers, &CORRELATION)?.map(Into::into);
-    draft.causality.traceparent = cx.traceparent.map(Into::into);
+    if let Some(correlation) = one(headers, &CORRELATION)? {
+        draft.causality.correlation = Some(correlation.into());
+    }
     Ok(())
 }
 
