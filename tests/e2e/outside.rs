@@ -167,6 +167,9 @@ fn a_fuzzer_finds_no_other_answer_at_locked_doors() {
 fn fuzz(url: &str, folder: &Path, arguments: &[&str], seconds: u32) {
     let mut fuzzer = Command::new(python_program("schemathesis"));
     fuzzer.current_dir(folder).env("NO_COLOR", "1").env("HYPOTHESIS_STORAGE_DIRECTORY", folder);
+    fuzzer
+        .arg("--config-file")
+        .arg(root().canonicalize().expect("the repository").join("tests/clients/schemathesis.toml"));
     fuzzer.args(["run", &format!("{url}/openapi.json"), "--url", url]).args(arguments);
     fuzzer.args(["--phases", "examples,coverage,fuzzing", "--seed", "1", "--max-time", &seconds.to_string()]);
     fuzzer.args(["--max-examples", "25", "--request-timeout", "20", "--warnings", "off"]);

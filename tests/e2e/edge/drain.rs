@@ -70,7 +70,7 @@ fn whoever_was_let_in_before_the_end_is_answered_and_nobody_else() {
     assert!(ended.contains("final"), "a whole answer: {ended}");
     let mut rest = String::new();
     events.read_to_string(&mut rest).expect("the stream ends in order");
-    assert!(rest.contains("event: end\ndata: {\"reason\":\"stopping\"}"), "{rest}");
+    assert!(rest.contains("event: end") && rest.contains(r#"data: {"reason":"stopping"}"#), "{rest}");
     for (what, asking, wanted) in [("component", component, "waited"), ("function", function, "5000")] {
         let reply = asking.join().expect("asked").unwrap_or_else(|error| panic!("{what}: {error}"));
         assert_eq!((reply.status, reply.body.as_str()), (200, wanted), "{what}");

@@ -72,6 +72,8 @@ impl Example {
 struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// What it told and nobody has asked for.
+    seen: Vec<String>,
 }
 
 impl Running {
@@ -81,15 +83,19 @@ impl Running {
         let (told, lines) = sync_channel(1_000);
         let output = BufReader::new(child.stdout.take().expect("a pipe"));
         std::thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| told.send(line)));
-        Self { child, lines }
+        Self { child, lines, seen: Vec::new() }
     }
 
-    /// The next line that contains this.
-    fn line(&self, wanted: &str) -> String {
+    /// Waits for a line that contains this; each counts once.
+    fn line(&mut self, wanted: &str) {
         loop {
-            let line = self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no line with {wanted:?}"));
-            if line.contains(wanted) {
-                return line;
+            if let Some(at) = self.seen.iter().position(|line| line.contains(wanted)) {
+                self.seen.remove(at);
+                return;
+            }
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => self.seen.push(line),
+                Err(error) => panic!("no line with {wanted:?} ({error}): {:?}", self.seen),
             }
         }
     }
@@ -143,17 +149,17 @@ fn chat_runs_the_programs_and_commands_of_its_readme() {
     let told = chat.run("busway run examples/chat/busway.toml");
     let url = ready(&told);
     assert!(chat.readme.contains("`busway tail 'chat.>'`"));
-    let tail = Running::start(busway(&told, "busway tail 'chat.>' --from start"));
+    let mut tail = Running::start(busway(&told, "busway tail 'chat.>' --from start"));
 
     let mut node = Command::new("node");
     node.current_dir(root().join("tests/socketio"));
     node.args(["--input-type=module", "--eval", &chat.program("js", &url)]);
-    let node = Running::start(node);
+    let mut node = Running::start(node);
     node.line("hello");
     let python = root().join("target/tools/tests-socketio-requirements-txt/bin/python");
     let mut client = Command::new(python);
     client.args(["-u", "-c", &chat.program("python", &url)]);
-    let client = Running::start(client);
+    let mut client = Running::start(client);
     client.line("hello");
     // The one in the same room heard it too.
     node.line("hello");
@@ -188,7 +194,7 @@ fn the_shop_ships_what_its_readme_orders() {
     let told = shop.run("busway run examples/shop/services &");
     // A node needs a moment to be there.
     ask(told.runtime.path(), &["status"], "");
-    let tail = Running::start(busway(&told, &format!("{} --from start", commands[2].0.trim_end_matches(" &"))));
+    let mut tail = Running::start(busway(&told, &format!("{} --from start", commands[2].0.trim_end_matches(" &"))));
     assert_eq!(commands[2].0, "busway tail 'shop.>' &");
     let publish = &commands[3].0;
     assert!(publish.starts_with("busway publish shop.orders.v1.carts.checked-out"), "{publish}");
@@ -202,7 +208,7 @@ fn the_shop_ships_what_its_readme_orders() {
     tail.line("shop.orders.v2.loyalty.granted");
     for (good, bad) in [("\"quantity\":3", "\"quantity\":\"three\""), ("\"quantity\"", "\"quantitiy\"")] {
         let (taken, why) = run(&publish.replace(good, bad));
-        assert!(!taken && why.contains("lines[0].quantit"), "what is wrong and where: {why}");
+        assert!(!taken && why.contains("lines[0]"), "what is wrong and where: {why}");
     }
     assert!(run(&publish.replace("pot", "unicorn").replace("o1", "o9")).0);
     until("the dead letter", || {

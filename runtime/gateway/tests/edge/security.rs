@@ -345,6 +345,29 @@ async fn a_page_gets_a_ticket_that_is_good_for_one_stream() {
 }
 
 #[tokio::test]
+async fn who_listens_sees_what_the_scopes_say_and_is_told_when_that_is_nothing() {
+    let (key, config) = key("till", &["subscribe:shop.>"]);
+    let auth = AuthConfig { keys: vec![config], ..AuthConfig::default() };
+    let served = Served::start(EdgeConfig { auth, ..EdgeConfig::default() }).await;
+    let draft =
+        |topic: &str| busway_types::Draft::new(topic.parse().expect("a topic"), format!("\"of {topic}\"").into());
+    served.fake.publish(vec![draft("bank.paid"), draft("shop.sold")]).await.expect("published");
+    for hidden in ["topic=bank.paid", "topic=bank.%3E"] {
+        let refused = served.send(bearer(get(&format!("/events?{hidden}")), key.as_str())).await;
+        assert_eq!(told(&refused), (403, "forbidden".to_owned()), "{hidden}");
+    }
+    let mut all = served.connect().await;
+    all.write(bearer(get("/events?topic=%3E&from=start"), key.as_str()).bytes()).await;
+    assert!(all.head().await.expect("a head").starts_with("HTTP/1.1 200 "));
+    let mut seen = String::new();
+    while !seen.contains("of shop.sold") {
+        let chunk = tokio::time::timeout(crate::client::PATIENCE, all.chunk()).await.expect("in time");
+        seen += &String::from_utf8_lossy(&chunk.expect("the event"));
+    }
+    assert!(!seen.contains("bank"), "{seen}");
+}
+
+#[tokio::test]
 async fn a_route_with_events_shows_them_to_those_who_may_use_it_and_no_others() {
     let events = |name: &str, is_open| RouteConfig {
         is_open,
