@@ -1,9 +1,14 @@
 //! Which pages of browsers may use the gateway (CORS). Off unless the manifest lists origins.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Method};
+use tower::{Layer as _, ServiceExt as _, service_fn};
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use super::context::REQUEST_ID;
@@ -57,7 +62,32 @@ impl CorsConfig {
         }
     }
 
-    pub(super) fn layer(&self) -> CorsLayer {
+    /// Around a router, so that pages may use what it serves. What is no question of a browser goes on as it is: a service
+    /// may have an answer of its own to `OPTIONS`.
+    pub(super) fn around(&self, inner: Router) -> Router {
+        let asked = inner.clone().layer(self.layer());
+        Router::new().fallback_service(service_fn(move |request: Request| {
+            let is_plain = *request.method() == Method::OPTIONS
+                && !(request.headers().contains_key(ORIGIN)
+                    && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD));
+            let router = if is_plain { inner.clone() } else { asked.clone() };
+            router.oneshot(request)
+        }))
+    }
+
+    /// An answer that no router gave, with what lets a page of this origin read it.
+    pub(super) async fn answer(&self, origin: HeaderValue, response: Response) -> Response {
+        let mut request = Request::default();
+        request.headers_mut().insert(ORIGIN, origin);
+        let mut answer = Some(response);
+        let given = service_fn(move |_: Request| {
+            std::future::ready(Ok::<Response, Infallible>(answer.take().unwrap_or_default()))
+        });
+        let answered: Result<Response, Infallible> = self.layer().layer(given).oneshot(request).await;
+        answered.unwrap_or_else(|never| match never {})
+    }
+
+    fn layer(&self) -> CorsLayer {
         let origins = match &self.origins {
             Origins::Any => AllowOrigin::any(),
             Origins::Listed(listed) => AllowOrigin::list(listed.iter().cloned()),

@@ -27,6 +27,7 @@ mod limits;
 mod listen;
 mod live;
 mod openapi;
+mod pages;
 mod path;
 mod problem;
 pub mod rate;

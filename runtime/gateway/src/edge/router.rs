@@ -22,16 +22,18 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header::ALLOW;
+use http::request::Parts;
 use http::{HeaderValue, Method, Uri};
 use tower::Layer as _;
 
-use super::auth::{self, Gate, Wanted};
+use super::auth::{self, Caller, Gate, Wanted};
 use super::body::BodyState;
 use super::config::{EdgeConfig, EdgeConfigError};
+use super::cors::CorsConfig;
 use super::problem::{Problem, Refusal};
 use super::routes::{Found, Matched, RouteTable, Target};
 use super::serve::{Counted, Edge};
-use super::{ask, events, health, live, openapi, service};
+use super::{ask, events, health, live, openapi, pages, path, service};
 
 /// The paths that the gateway serves by itself, as patterns; no route of the manifest can take them.
 fn built_in() -> impl Iterator<Item = &'static str> {
@@ -52,7 +54,29 @@ struct Front {
     edge: Arc<Edge>,
     gate: Arc<Gate>,
     table: RouteTable,
+    cors: Option<CorsConfig>,
     request_time: Duration,
+}
+
+impl Front {
+    /// Whether a browser may have this done: what the gateway does by itself; a service decides about its own pages.
+    fn check_page(&self, found: &Found, parts: &Parts, caller: &Caller) -> Result<(), Problem> {
+        let target = match found {
+            Found::Route(matched) => Some(&matched.route.target),
+            _ => None,
+        };
+        if matches!(target, Some(Target::Service(_) | Target::File(_))) {
+            return Ok(());
+        }
+        if self.gate.is_open_to_this_machine() {
+            pages::check_host(&parts.headers, &parts.uri)?;
+        }
+        // Live push asks by itself, also for what is only read.
+        if matches!(target, Some(Target::Events(_) | Target::SocketIo(_))) {
+            return Ok(());
+        }
+        pages::check_origin(parts, caller, self.cors.as_ref())
+    }
 }
 
 /// The routes of a configuration, beside the gateway's own paths.
@@ -62,7 +86,8 @@ pub(super) fn table(config: &EdgeConfig) -> Result<RouteTable, EdgeConfigError> 
 
 pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig, gate: Arc<Gate>) -> Result<Router, EdgeConfigError> {
     let table = table(config)?;
-    let front = Arc::new(Front { edge: Arc::clone(edge), gate, table, request_time: config.limits.request_time });
+    let (cors, request_time) = (config.cors.clone(), config.limits.request_time);
+    let front = Arc::new(Front { edge: Arc::clone(edge), gate, table, cors, request_time });
     let own = own(edge).method_not_allowed_fallback(wrong_method).fallback(nothing_there);
     // Around the router as a whole: a layer of it would let its `Allow` header out to those who are turned away.
     let guarded = middleware::from_fn_with_state(front, admit).layer(own);
@@ -70,7 +95,7 @@ pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig, gate: Arc<Gate>) ->
     let all = open.method_not_allowed_fallback(wrong_method).fallback_service(guarded);
     Ok(match &config.cors {
         // Outermost: a browser asks before it sends credentials.
-        Some(cors) => all.layer(cors.layer()),
+        Some(cors) => cors.around(all),
         None => all,
     })
 }
@@ -78,7 +103,7 @@ pub(super) fn compose(edge: &Arc<Edge>, config: &EdgeConfig, gate: Arc<Gate>) ->
 /// Who asks, and may they; then on to the route's target, or to what the gateway serves by itself.
 async fn admit(State(front): State<Arc<Front>>, mut request: Request, next: Next) -> Response {
     let counted = request.extensions_mut().remove::<Arc<Counted>>();
-    let found = front.table.find(request.method(), request.uri().path());
+    let found = front.table.find(request.method(), &path::for_lookup(request.uri().path()));
     let within = match &found {
         Found::Route(matched) => matched.route.timeout.unwrap_or(front.request_time),
         _ => front.request_time,
@@ -94,6 +119,9 @@ async fn admit(State(front): State<Arc<Front>>, mut request: Request, next: Next
             Err(turned_away) => return turned_away.into_response(),
         };
         let mut caller = admitted.caller.clone();
+        if let Err(foreign) = front.check_page(&found, &parts, &caller) {
+            return foreign.into_response();
+        }
         if let Found::Route(Matched { route, .. }) = &found
             && let Target::Events(patterns) = &route.target
         {

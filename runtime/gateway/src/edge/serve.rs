@@ -15,7 +15,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use busway_types::{Clock, Timestamp};
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, ORIGIN, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Incoming;
@@ -34,7 +34,7 @@ use super::limits::EdgeLimits;
 use super::live::LiveState;
 use super::problem::{Problem, Refusal};
 use super::tls::{self, Loaded, TlsError, Watched};
-use super::{path, router};
+use super::{health, path, router};
 
 /// What the handlers of the gateway share.
 pub struct Edge {
@@ -117,6 +117,8 @@ pub struct Gateway {
     /// What TLS connections are begun with; none when they are not encrypted.
     pub(super) tls: ArcSwapOption<ServerConfig>,
     certificates: Mutex<Certificates>,
+    /// Held by whoever changes what is in use, so that nobody undoes what another one did meanwhile.
+    changing: Mutex<()>,
 }
 
 /// Where the certificate in use comes from.
@@ -165,6 +167,7 @@ impl Gateway {
             folder,
             tls: ArcSwapOption::empty(),
             certificates: Mutex::default(),
+            changing: Mutex::default(),
         };
         let loaded = gateway.load_tls(&config)?;
         gateway.use_tls(loaded);
@@ -187,6 +190,7 @@ impl Gateway {
 
     /// Looks whether the files of certificates changed, and uses what is in them from the next connection on.
     pub(super) fn look_at_certificates(&self) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let is_changed = self.certificates.lock().unwrap_or_else(PoisonError::into_inner).watched.look();
         if !is_changed {
             return;
@@ -218,6 +222,7 @@ impl Gateway {
 
     /// Serves another configuration from the next request on; connections stay. One that cannot be served changes nothing.
     pub fn reload(&self, config: EdgeConfig) -> Result<(), EdgeConfigError> {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let edge = &self.edge;
         let gate = Arc::new(Gate::of(&config, &edge.clock, Some(&edge.gate.load()), false)?);
         let router = router::compose(edge, &config, Arc::clone(&gate))?;
@@ -270,13 +275,18 @@ impl Gateway {
         // What is asked for in the query, and what authenticates, stays out of the log.
         let told = tracing::enabled!(tracing::Level::DEBUG)
             .then(|| (request.method().clone(), request.uri().path().to_owned(), Instant::now()));
+        let origin = config.cors.as_ref().and_then(|_| request.headers().get(ORIGIN).cloned());
         let mut response = match self.accept(request, context, &config.limits) {
             Ok((request, _in_flight)) => {
                 let router = Router::clone(&self.router.load());
                 let answered: Result<Response, Infallible> = router.oneshot(request).await;
                 answered.unwrap_or_else(|never| match never {})
             }
-            Err(problem) => problem.into_response(),
+            Err(problem) => match (&config.cors, origin) {
+                // A page may read why it was turned away, and when to come back.
+                (Some(cors), Some(origin)) => cors.answer(origin, problem.into_response()).await,
+                _ => problem.into_response(),
+            },
         };
         self.edge.counters.answered(response.extensions().get::<Refusal>().copied());
         if let Some((method, path, began)) = told {
@@ -298,7 +308,7 @@ impl Gateway {
         limits: &EdgeLimits,
     ) -> Result<(Request<Body>, InFlight), Problem> {
         let in_flight = InFlight::new(&self.edge);
-        let is_health = request.uri().path().starts_with("/health/");
+        let is_health = health::PATHS.contains(&request.uri().path());
         if in_flight.count > limits.requests_at_once && !is_health {
             return Err(Problem::new(Refusal::Overloaded, "too many requests at once; send it again later"));
         }

@@ -16,6 +16,7 @@ use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use http_body_util::BodyExt as _;
 
+use super::auth::is_ours;
 use super::backend::EdgeError;
 use super::body::BodyState;
 use super::context::{REQUEST_ID, RequestContext, TRACEPARENT};
@@ -70,7 +71,7 @@ fn strip(headers: &mut HeaderMap) {
             .flat_map(|value| value.split(','))
             .filter_map(|name| name.trim().parse().ok())
             // Whoever names these wants the component to see another request than the gateway decided on.
-            .filter(|name| *name != HOST && *name != REQUEST_ID)
+            .filter(|name| *name != HOST && *name != REQUEST_ID && !is_ours(name))
             .collect();
         for name in named {
             headers.remove(name);
@@ -119,7 +120,8 @@ mod tests {
     #[test]
     fn what_is_of_the_connection_stays_here() {
         let mut given = headers(&[
-            ("connection", "close, X-Secret,host, x-request-id"),
+            ("connection", "close, X-Secret,host, x-request-id, X-Busway-Caller"),
+            ("x-busway-caller", "key:shop"),
             ("connection", "upgrade"),
             ("upgrade", "websocket"),
             ("keep-alive", "timeout=5"),
@@ -131,7 +133,7 @@ mod tests {
             ("accept", "*/*"),
         ]);
         strip(&mut given);
-        assert_eq!(names(&given), ["accept", "host", "x-request-id"]);
+        assert_eq!(names(&given), ["accept", "host", "x-busway-caller", "x-request-id"]);
     }
 
     #[test]

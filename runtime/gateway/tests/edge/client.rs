@@ -39,7 +39,10 @@ impl Request {
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", self.method, self.path);
+        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        if !self.headers.iter().any(|(name, _)| name == "host") {
+            text += "host: localhost\r\n";
+        }
         for (name, value) in &self.headers {
             text.extend([name, ": ", value, "\r\n"]);
         }

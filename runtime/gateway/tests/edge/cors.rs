@@ -35,3 +35,13 @@ async fn without_origins_nothing_is_said_and_any_origin_gets_no_credentials() {
     assert_eq!(open.header("access-control-allow-origin"), Some("*"));
     assert_eq!(open.header("access-control-allow-credentials"), None);
 }
+
+#[tokio::test]
+async fn a_service_answers_options_by_itself_and_pages_may_read_why_they_are_turned_away() {
+    let origins = Origins::Listed(vec![HeaderValue::from_static("https://shop.example")]);
+    let served = Served::start(EdgeConfig { cors: Some(CorsConfig::new(origins)), ..echoing() }).await;
+    assert_eq!(served.send(request("OPTIONS", "/echo/x")).await.header("x-method"), Some("OPTIONS"));
+    let refused = served.send(get("/echo//x").header("origin", "https://shop.example")).await;
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.header("access-control-allow-origin"), Some("https://shop.example"));
+}

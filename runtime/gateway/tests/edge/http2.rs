@@ -10,14 +10,14 @@ use crate::served::{Served, echoing};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("a small frame").to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -34,14 +34,19 @@ fn head(path: &str) -> Vec<u8> {
     block
 }
 
-fn asks(stream: u32, path: &str) -> Vec<u8> {
+pub(crate) fn asks(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &head(path))
 }
 
 async fn open(served: &Served) -> Connection {
+    open_with(served, &[]).await
+}
+
+/// Opens a connection with these settings.
+pub(crate) async fn open_with(served: &Served, settings: &[u8]) -> Connection {
     let mut connection = served.connect().await;
     connection.write(PREFACE).await;
-    connection.write(frame(SETTINGS, 0, 0, &[])).await;
+    connection.write(frame(SETTINGS, 0, 0, settings)).await;
     connection
 }
 
@@ -60,7 +65,7 @@ async fn next(connection: &mut Connection) -> Option<(u8, u8, u32, Vec<u8>)> {
 }
 
 /// The first byte of the head of the answer on a stream: 0x88 is an indexed `:status 200`.
-async fn answered(connection: &mut Connection, wanted: u32) -> u8 {
+pub(crate) async fn answered(connection: &mut Connection, wanted: u32) -> u8 {
     loop {
         let (kind, _, stream, payload) = next(connection).await.expect("an answer");
         if (kind, stream) == (HEADERS, wanted) {
@@ -70,7 +75,7 @@ async fn answered(connection: &mut Connection, wanted: u32) -> u8 {
 }
 
 /// Reads until the connection ends; the error of its farewell.
-async fn farewell(connection: &mut Connection) -> Option<u32> {
+pub(crate) async fn farewell(connection: &mut Connection) -> Option<u32> {
     let mut told = None;
     while let Some((kind, _, _, payload)) = next(connection).await {
         if kind == GOAWAY {

@@ -399,3 +399,16 @@ async fn a_route_with_events_shows_them_to_those_who_may_use_it_and_no_others() 
         }
     }
 }
+
+#[tokio::test]
+async fn whoever_takes_the_last_key_away_locks_and_does_not_open() {
+    let (key, config) = locked();
+    let served = Served::start(config.clone()).await;
+    let nobody = AuthConfig { is_given: true, ..AuthConfig::default() };
+    served.gateway.reload(EdgeConfig { auth: nobody, ..config.clone() }).expect("sound");
+    assert_eq!(told(&served.send(bearer(get("/sell/x"), key.as_str())).await), unauthorized());
+    let open = EdgeConfig { auth: AuthConfig::default(), ..config };
+    let refused = served.gateway.reload(open).expect_err("it would open everything").to_string();
+    assert!(refused.contains("restart"), "{refused}");
+    assert_eq!(told(&served.send(get("/sell/x")).await), unauthorized());
+}

@@ -71,6 +71,8 @@ pub struct CertificateConfig {
 /// `[gateway.auth]`. As soon as any part of it is there, everything is denied that is not allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuthConfig {
+    /// Whether it is there, even with nothing in it: then nobody is let in.
+    pub is_given: bool,
     /// API keys.
     pub keys: Vec<KeyConfig>,
     /// Tokens of an issuer.
@@ -84,7 +86,7 @@ pub struct AuthConfig {
 impl AuthConfig {
     /// Whether there is any authentication at all.
     pub fn is_configured(&self) -> bool {
-        !self.keys.is_empty() || self.jwt.is_some() || !self.certificates.is_empty()
+        self.is_given || !self.keys.is_empty() || self.jwt.is_some() || !self.certificates.is_empty()
     }
 }
 
@@ -110,6 +112,7 @@ mod tests {
     fn any_part_of_it_is_authentication() {
         assert!(!AuthConfig::default().is_configured());
         assert!(!AuthConfig { documents_open: true, ..AuthConfig::default() }.is_configured());
+        assert!(AuthConfig { is_given: true, ..AuthConfig::default() }.is_configured(), "the last key was taken away");
         let certificate = CertificateConfig { certificate: CertificateMatch::Name("x".into()), scopes: Vec::new() };
         assert!(AuthConfig { certificates: vec![certificate], ..AuthConfig::default() }.is_configured());
     }

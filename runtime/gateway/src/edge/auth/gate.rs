@@ -28,6 +28,8 @@ use crate::edge::rate::{self, Applied, Buckets, Rate, RateConfig, client_address
 
 /// Where services behind the gateway read who asks, such as `key:shop`.
 const CALLER: HeaderName = HeaderName::from_static("x-busway-caller");
+/// Where they read the address that the request comes from.
+const CLIENT: HeaderName = HeaderName::from_static("x-busway-client");
 /// Headers that only the gateway may set begin like this, with `_` as good as `-`: some languages see no difference.
 const OURS: &str = "x-busway-";
 
@@ -138,6 +140,13 @@ impl Gate {
         before: Option<&Self>,
         is_public: bool,
     ) -> Result<Self, EdgeConfigError> {
+        if before.is_some_and(|before| before.is_locked) && !config.auth.is_configured() {
+            return Err(EdgeConfigError::Auth(
+                "[gateway.auth] is gone, which would open everything to everybody; restart the node if that is meant, or \
+                 leave the table with nothing in it to let nobody in"
+                    .to_owned(),
+            ));
+        }
         Self::new(config, clock, before, is_public).map_err(|error| {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             EdgeConfigError::Auth(format!("{error}{cause}"))
@@ -179,6 +188,11 @@ impl Gate {
         })
     }
 
+    /// Whether it is open because nobody but this machine reaches it, as far as it knows.
+    pub(crate) fn is_open_to_this_machine(&self) -> bool {
+        !self.is_locked && !self.lasting.is_public && self.limits.config.trusted_proxies.0.is_empty()
+    }
+
     /// Whether anybody may read what describes the gateway.
     pub(crate) fn are_documents_open(&self) -> bool {
         self.documents_open
@@ -194,12 +208,15 @@ impl Gate {
 
     /// Lets a request pass, or not. What it showed of itself is taken out of it, unless that is for somebody behind.
     pub(crate) async fn admit(&self, parts: &mut Parts, wanted: Wanted<'_>) -> Result<Admitted, TurnedAway> {
-        remove_ours(&mut parts.headers);
+        remove(&mut parts.headers, is_ours);
         let Some(peer) = parts.extensions.get::<RequestContext>().map(|context| Arc::clone(&context.peer)) else {
             let problem = Problem::new(Refusal::Failed, "the gateway has lost the connection of this request");
             return Err(problem.into());
         };
         let address = self.address(&peer, &parts.headers);
+        if !self.limits.config.trusted_proxies.contain(peer.addr.ip().to_canonical()) {
+            remove(&mut parts.headers, is_provenance);
+        }
         let is_closed = self.is_locked && !wanted.is_open;
         let caller = if is_closed {
             self.identify(parts, &peer, address).await.map_err(TurnedAway::from)?
@@ -220,6 +237,9 @@ impl Gate {
         }
         if let Some(value) = caller_header(&caller) {
             parts.headers.insert(CALLER, value);
+        }
+        if let Ok(value) = HeaderValue::try_from(address.to_string()) {
+            parts.headers.insert(CLIENT, value);
         }
         parts.extensions.insert(client);
         Ok(Admitted { caller, applied })
@@ -296,8 +316,9 @@ impl Gate {
             Presented::Nothing | Presented::Unusable => Err(Refused::Wrong("unusable")),
         };
         outcome.map_err(|refused| {
-            // That the keys of the issuer are not there is not the client's fault.
-            if matches!(refused, Refused::NoKeys) {
+            // That the keys of the issuer are not there is not the client's fault; and a token that was good once is no
+            // guess: a page that was left open must not lock its neighbours out.
+            if matches!(refused, Refused::NoKeys | Refused::Token(BadToken::Claims(_))) {
                 return refused;
             }
             let after = self.limits.failed.take(&block, clock.monotonic_ns());
@@ -419,13 +440,20 @@ fn too_many(over: &Applied) -> Problem {
         .header(RETRY_AFTER, HeaderValue::from(wait))
 }
 
-/// Takes out what only the gateway may say.
-fn remove_ours(headers: &mut HeaderMap) {
-    let is_ours = |name: &HeaderName| {
-        let name = name.as_str().as_bytes();
-        name.len() >= OURS.len() && name.iter().zip(OURS.bytes()).all(|(a, b)| *a == b || (*a == b'_' && b == b'-'))
-    };
-    let names: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
+/// Whether only the gateway may say this.
+pub(crate) fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    name.len() >= OURS.len() && name.iter().zip(OURS.bytes()).all(|(a, b)| *a == b || (*a == b'_' && b == b'-'))
+}
+
+/// Whether this says where a request comes from, which only a proxy that is trusted may.
+fn is_provenance(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip")
+}
+
+fn remove(headers: &mut HeaderMap, is_out: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| is_out(name)).cloned().collect();
     for name in names {
         headers.remove(name);
     }

@@ -22,7 +22,7 @@ mod tickets;
 pub(crate) use caller::{Caller, CallerKind};
 pub use caller::{InvalidScope, Scope};
 pub use config::{AuthConfig, CertificateConfig, CertificateMatch, InvalidCertificateMatch, KeyConfig};
-pub(crate) use gate::{Client, Gate, Wanted, forbidden};
+pub(crate) use gate::{Client, Gate, Wanted, forbidden, is_ours};
 pub use jwt::{InvalidJwksUrl, JwksUrl, JwtAlgorithm, JwtConfig, KeySource, KeysError};
 pub use key::{ApiKey, InvalidHash, KeyHash, NoRandom};
 pub(crate) use routes::{TICKETS, router};

@@ -1,10 +1,11 @@
 //! What a connection is waiting for, and until when.
 //!
 //! Role: the bytes ([`super::io`]), the requests and the task of a connection tell each other here whether the client has
-//! something to do. Invariant: while no request is being answered there is a deadline.
+//! something to do. Invariants: while no request is being answered there is a deadline; on HTTP/2 there is one for every
+//! answer whose client takes nothing, because the bytes of the connection may go on while one stream stands still.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,6 +26,10 @@ pub(super) struct Activity {
     /// When the last answer ended.
     idle_since: AtomicU64,
     is_http2: AtomicBool,
+    /// HTTP/2: since when answers wait for their client, by number; at most one for each stream.
+    waiting: Mutex<Vec<(u64, u64)>>,
+    /// The number of the next answer.
+    next: AtomicU64,
 }
 
 impl Activity {
@@ -36,7 +41,13 @@ impl Activity {
             head_since: AtomicU64::new(0),
             idle_since: AtomicU64::new(NEVER),
             is_http2: AtomicBool::new(false),
+            waiting: Mutex::default(),
+            next: AtomicU64::new(0),
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Vec<(u64, u64)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> u64 {
@@ -64,13 +75,15 @@ impl Activity {
         self.active.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(NEVER, Ordering::Relaxed);
         self.is_http2.store(is_http2, Ordering::Relaxed);
-        Active(Arc::clone(self))
+        let number = is_http2.then(|| self.next.fetch_add(1, Ordering::Relaxed));
+        Active { activity: Arc::clone(self), number, is_waiting: false }
     }
 
     /// When the connection has waited long enough; none while it is the gateway's turn.
     pub(super) fn deadline(&self, limits: &EdgeLimits) -> Option<Instant> {
         if self.active.load(Ordering::Relaxed) > 0 {
-            return None;
+            let longest = self.waiting().iter().map(|(_, since)| *since).min();
+            return longest.and_then(|since| at(self.began, since, limits.write_time));
         }
         let head = at(self.began, self.head_since.load(Ordering::Relaxed), limits.header_time);
         let idle = at(self.began, self.idle_since.load(Ordering::Relaxed), limits.idle_time);
@@ -84,12 +97,35 @@ fn at(began: Instant, micros: u64, later: Duration) -> Option<Instant> {
 
 /// A request that is being answered.
 #[derive(Debug)]
-pub(super) struct Active(Arc<Activity>);
+pub(super) struct Active {
+    activity: Arc<Activity>,
+    /// On HTTP/2, where bytes alone do not tell whether the client takes this answer.
+    number: Option<u64>,
+    is_waiting: bool,
+}
+
+impl Active {
+    /// The client is to take something of the answer before there can be more of it.
+    pub(super) fn wait(&mut self) {
+        if let (Some(number), false) = (self.number, self.is_waiting) {
+            self.activity.waiting().push((number, self.activity.now()));
+            self.is_waiting = true;
+        }
+    }
+
+    /// It did.
+    pub(super) fn go_on(&mut self) {
+        if std::mem::take(&mut self.is_waiting) {
+            self.activity.waiting().retain(|(number, _)| Some(*number) != self.number);
+        }
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.idle_since.store(self.0.now(), Ordering::Relaxed);
-        self.0.active.fetch_sub(1, Ordering::Relaxed);
+        self.go_on();
+        self.activity.idle_since.store(self.activity.now(), Ordering::Relaxed);
+        self.activity.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -119,5 +155,27 @@ mod tests {
         drop(active);
         activity.received();
         assert_eq!(left(), Some(60), "bytes of HTTP/2 are no head");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_its_client_does_not_take_has_a_deadline_whatever_the_others_do() {
+        let limits = EdgeLimits { write_time: Duration::from_secs(30), ..EdgeLimits::default() };
+        let activity = Arc::new(Activity::new());
+        let left = || activity.deadline(&limits).map(|at| at.duration_since(Instant::now()).as_secs());
+        let (mut stalled, mut other) = (activity.request(true), activity.request(true));
+        stalled.wait();
+        tokio::time::advance(Duration::from_secs(10)).await;
+        other.wait();
+        assert_eq!(left(), Some(20));
+        other.go_on();
+        other.wait();
+        assert_eq!(left(), Some(20), "what others take changes nothing");
+        stalled.go_on();
+        assert_eq!(left(), Some(30));
+        drop(other);
+        assert_eq!(left(), None, "nothing waits for the client");
+        let mut plain = activity.request(false);
+        plain.wait();
+        assert_eq!(left(), None, "on HTTP/1 the bytes of the connection tell");
     }
 }

@@ -114,7 +114,7 @@ where
         async move {
             // In a box, or hyper would keep room for a request while there is none.
             let response = Box::pin(gateway.handle(request, &peer)).await;
-            Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked { body, _active: active }))
+            Ok::<Response<Tracked>, Infallible>(response.map(|body| Tracked::new(body, active)))
         }
     });
     let builder = builder(limits);
@@ -192,7 +192,15 @@ fn builder(limits: &EdgeLimits) -> Builder<TokioExecutor> {
 /// The body of an answer; while it is being sent, its request is being answered.
 struct Tracked {
     body: Body,
-    _active: Active,
+    active: Active,
+}
+
+impl Tracked {
+    fn new(body: Body, mut active: Active) -> Self {
+        // HTTP/2 asks for the first part once the client has room for it, which may be never.
+        active.wait();
+        Self { body, active }
+    }
 }
 
 impl HttpBody for Tracked {
@@ -200,7 +208,13 @@ impl HttpBody for Tracked {
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+        let this = self.get_mut();
+        this.active.go_on();
+        let frame = Pin::new(&mut this.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(Some(Ok(_)))) {
+            this.active.wait();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

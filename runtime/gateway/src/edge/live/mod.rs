@@ -13,7 +13,7 @@
 mod config;
 mod feed;
 mod listen;
-mod origin;
+pub(super) mod origin;
 mod pace;
 mod permit;
 mod places;

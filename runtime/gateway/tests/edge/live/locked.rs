@@ -246,7 +246,11 @@ async fn a_socketio_client_shows_who_it_is_when_it_connects() {
     client.socket.say(r#"42["my event",{"room":"tea"}]"#).await;
     publish(&served, "chat.out.x", [json!({ "room": "tea" })]).await;
     // Who goes on over a transport without a namespace loses that as well.
-    let heard = client.socket.next().await;
+    let mut heard = client.socket.next().await;
+    while heard == Frame::Text("2".to_owned()) {
+        // Whether it is still there was asked before.
+        heard = client.socket.next().await;
+    }
     assert!(matches!(&heard, Frame::End | Frame::Close(_)) || heard == Frame::Text("1".to_owned()), "{heard:?}");
     assert_eq!(crate::fake::lock(&served.fake.events).len(), before + 1, "and nothing of it is published");
     assert!(refused(&token(&ada)).await.contains("not accepted"), "the way back in is closed as well");

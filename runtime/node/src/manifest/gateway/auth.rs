@@ -47,6 +47,7 @@ pub(in crate::manifest) fn read(gateway: &Table<'_>, base: &Path) -> AuthConfig 
     let documents = table.word("documents", &[("open", true), ("closed", false)]);
     let jwt = table.has("jwt").then(|| read_jwt(&table, base));
     let config = AuthConfig {
+        is_given: true,
         keys: read_keys(&table),
         jwt: jwt.flatten(),
         certificates: read_certificates(&table),
