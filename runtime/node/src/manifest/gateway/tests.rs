@@ -91,7 +91,7 @@ fn every_mistake_is_told_with_what_would_be_right() {
         ("[gateway.cors]\norigins = [\"*\"]\ncredentials = true", "let any page act as its visitor"),
         ("[gateway.cors]\norigins = [\"shop.example\"]", "`shop.example` is no origin"),
         ("[gateway.cors]\norigins = [\"https://shop.example/\"]", "is no origin"),
-        ("[gateway.events]\ntopics = [\"a..b\"]", "`topics`"),
+        ("[gateway.events]\ntopics = [\"a..b\"]", "the topic `a..b` has an empty token"),
         (
             "[gateway.events]\ntopics = [\"a\"]\n[gateway.auth.certificates.x]\nscopes = []",
             "`topics` is for a gateway without [gateway.auth]",
