@@ -126,7 +126,8 @@ fn keys_open_what_their_scopes_say_and_nothing_tells_them() {
         ("GET", "/web/", 401, 200, 403),
         ("GET", "/quotes/double?key=k&n=2", 401, 200, 403),
         ("GET", "/page", 401, 403, 200),
-        ("GET", "/socket.io/?EIO=4&transport=polling", 401, 403, 200),
+        // Socket.IO has a packet of its own for a key, which comes later; `show who you are` is what it answers then.
+        ("GET", "/socket.io/?EIO=4&transport=polling", 200, 403, 200),
         ("GET", "/openapi.json", 401, 200, 200),
         ("GET", "/nothing", 401, 404, 404),
         ("POST", "/events/public.count", 401, 202, 403),
@@ -142,7 +143,7 @@ fn keys_open_what_their_scopes_say_and_nothing_tells_them() {
             assert_eq!(reply.status, wanted, "{who} {method} {path}: {reply:?}");
         }
         // What was not issued for this gateway is worth nothing, whatever it says it may.
-        if nobody == 401 {
+        if nobody == 401 || path.starts_with("/socket.io") {
             assert_eq!(asked(&mut leaks, method, &url, &[&stranger]).status, 401, "{path}");
         }
     }

@@ -51,6 +51,7 @@ fn a_component_sees_the_request_and_nothing_of_its_connection() {
     let wanted = json!([
         ["authorization", "Basic YTpi"],
         ["cookie", "a=b"],
+        ["x-busway-client", "127.0.0.1"],
         ["x-kept", "one"],
         ["x-kept", "two"],
         ["x-request-id", "r-1"],
