@@ -11,6 +11,7 @@
 //! Invariants: only this thread touches the machine; every action is performed in the order in which it was decided; the
 //! thread ends only after `Stop` or after the engine failed.
 
+pub(crate) mod executor;
 mod moves;
 mod pace;
 mod pressure;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
 use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Reply, Room, Settled, Sink};
-use busway_host::{Lane, LaneSink};
+use busway_host::LaneSink;
 use busway_types::{
     Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Replay, Report, ServiceName, SubId, SubscriptionSpec,
     SubscriptionState, Timestamp,
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::executor::Executor;
 use self::moves::Moved;
 use self::pace::Pace;
 use self::reads::{Ask, Reads};
@@ -101,7 +103,7 @@ pub(crate) enum Event {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) spec: SubscriptionSpec,
-    pub(crate) lane: Arc<Lane>,
+    pub(crate) executor: Arc<dyn Executor>,
     pub(crate) metrics: Arc<Metrics>,
     /// What the service may publish to.
     pub(crate) grants: Vec<Pattern>,
@@ -524,7 +526,7 @@ impl Driver {
             match action {
                 Action::Deliver(chunk) => {
                     let (sub, id) = (chunk.sub, chunk.id);
-                    let taken = self.attached.get(&sub).is_some_and(|a| a.target.lane.submit(chunk).is_ok());
+                    let taken = self.attached.get(&sub).is_some_and(|a| a.target.executor.submit(chunk).is_ok());
                     if !taken {
                         self.shared.inbox.push_ahead(Event::Lost { sub, chunk: id, failed: false });
                     }

@@ -25,6 +25,7 @@ use super::manifest::WatchedManifest;
 use super::prepare::{Prepared, Preparer};
 use super::scan::{Change, Fingerprint, Scanner};
 use super::tasks;
+use crate::driver::executor::Executor;
 use crate::driver::{Event, PARTITION, Target};
 use crate::error::StartError;
 use crate::inner::{Inner, Stop};
@@ -358,8 +359,8 @@ impl Supervisor {
             lane.bind(sub, binding);
             let (handler_name, patterns) = (spec.name.clone(), spec.patterns.clone());
             let grants = prepared.config.publish.clone();
-            let target =
-                Box::new(Target { spec, lane: Arc::clone(&lane), metrics: Arc::clone(&prepared.metrics), grants });
+            let executor = Arc::clone(&lane) as Arc<dyn Executor>;
+            let target = Box::new(Target { spec, executor, metrics: Arc::clone(&prepared.metrics), grants });
             let swapped = old.as_ref().is_some_and(|old| old.handlers.iter().any(|old| old.sub == sub));
             let head = *self.inner.driver.head.borrow();
             self.inner.driver.inbox.push(if swapped {

@@ -1,0 +1,22 @@
+//! Where the chunks of a subscription are run.
+//!
+//! Role: what the driver knows of whoever works: a lane of this node, or something else that takes chunks and reports like
+//! one.
+//!
+//! Invariants: a chunk that was taken is reported to its end or lost through the [`LaneSink`](busway_host::LaneSink) of
+//! the driver, exactly one of the two.
+
+use busway_host::{Lane, NotTaken};
+use busway_types::Chunk;
+
+/// Runs chunks.
+pub(crate) trait Executor: Send + Sync {
+    /// Takes a chunk, or gives it back. Never waits.
+    fn submit(&self, chunk: Chunk) -> Result<(), NotTaken>;
+}
+
+impl Executor for Lane {
+    fn submit(&self, chunk: Chunk) -> Result<(), NotTaken> {
+        Self::submit(self, chunk)
+    }
+}
