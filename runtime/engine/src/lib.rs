@@ -4,6 +4,10 @@
 //! same sequencer over a journal in NATS JetStream. Decisions about redelivery and order are not made here; see
 //! `busway-dispatch`.
 
+#[cfg(any(feature = "nats", feature = "amqp"))]
+mod address;
+#[cfg(feature = "amqp")]
+mod amqp;
 mod api;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -13,6 +17,8 @@ mod journal;
 #[cfg(feature = "nats")]
 mod nats;
 
+#[cfg(feature = "amqp")]
+pub use amqp::{AmqpServer, AmqpUrl, InvalidAmqpUrl, amqp_connect};
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
     KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Reply, Room, Settled, Sink,

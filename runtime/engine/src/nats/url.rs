@@ -9,10 +9,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-/// The name of a bus when its address has none.
-const DEFAULT_NAME: &str = "busway";
-/// A name is part of names of streams and of subjects.
-const LONGEST_NAME: usize = 64;
+use crate::address::{self, DEFAULT_NAME, is_bus_name};
 
 /// How to prove who one is.
 #[derive(Clone, PartialEq, Eq)]
@@ -61,8 +58,7 @@ impl FromStr for NatsUrl {
         let server = format!("{}://{host}:{}", url.scheme(), url.port().unwrap_or(4222));
         let name = url.path().trim_matches('/');
         let name = if name.is_empty() { DEFAULT_NAME } else { name };
-        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-        if name.len() > LONGEST_NAME || !name.chars().all(fits) {
+        if !is_bus_name(name) {
             return Err(wrong("the name of a bus on NATS has letters, digits, `-` and `_`, at most 64"));
         }
         let login = match (decoded(url.username())?, url.password().map(decoded).transpose()?) {
@@ -120,18 +116,8 @@ impl NatsUrl {
 
 /// A part of an address with its percent signs resolved.
 fn decoded(text: &str) -> Result<String, InvalidNatsUrl> {
-    let bad = || InvalidNatsUrl("user or password of NATS have a malformed percent sign".to_owned());
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad);
-        out.push((digit()? * 16 + digit()?) as u8);
-    }
-    String::from_utf8(out).map_err(|_| bad())
+    address::decoded(text)
+        .ok_or_else(|| InvalidNatsUrl("user or password of NATS have a malformed percent sign".to_owned()))
 }
 
 impl fmt::Display for NatsUrl {

@@ -1,0 +1,45 @@
+//! What addresses of brokers have in common.
+
+/// The name of a bus when its address has none.
+pub(crate) const DEFAULT_NAME: &str = "busway";
+/// A name is part of names of streams and of subjects.
+const LONGEST_NAME: usize = 64;
+
+/// Whether a bus may be called that.
+pub(crate) fn is_bus_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(fits)
+}
+
+/// A part of an address with its percent signs resolved; none when they are malformed.
+pub(crate) fn decoded(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|byte| char::from(byte).to_digit(16));
+        out.push((digit()? * 16 + digit()?) as u8);
+    }
+    String::from_utf8(out).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_signs_are_resolved_or_refused() {
+        assert_eq!(decoded("p%40s%2fs").as_deref(), Some("p@s/s"));
+        for bad in ["%", "%4", "%zz", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_short_and_has_nothing_that_brokers_read_otherwise() {
+        assert!(is_bus_name("shop-1_x") && !is_bus_name("") && !is_bus_name("a.b") && !is_bus_name(&"x".repeat(65)));
+    }
+}
