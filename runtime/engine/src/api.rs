@@ -34,6 +34,8 @@ use busway_types::{
 };
 use bytes::Bytes;
 
+use crate::mesh::Mesh;
+
 /// A partition's number, from 0. The embedded engine has one.
 pub type Partition = u32;
 
@@ -42,9 +44,6 @@ pub type Epoch = u64;
 
 /// A future that an engine gives back.
 pub type Answer<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// Where the answer to another node goes.
-pub type Reply = Box<dyn FnOnce(Bytes) + Send>;
 
 /// Where an engine reports to. Called from any thread; must return at once.
 pub trait Sink: Send + Sync {
@@ -60,10 +59,9 @@ pub trait Sink: Send + Sync {
     fn revoked(&self, partition: Partition);
     /// Nothing can be committed any more; the node has to stop.
     fn failed(&self, error: EngineError);
-    /// Another node asks this one, which owns the bus ([`Engine::ask_owner`]). Without an answer it is told after a time that
-    /// nobody knows.
-    fn asked(&self, asked: Bytes, reply: Reply) {
-        drop((asked, reply));
+    /// Another node sent a message ([`Engine::mesh`]).
+    fn heard(&self, from: &Arc<str>, message: Bytes) {
+        drop((from, message));
     }
 }
 
@@ -230,11 +228,9 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Has the node that owns the bus answer something ([`Sink::asked`]), at most once; what it means, nodes know. Only while this
-    /// one waits for its turn. [`EngineError::Unanswered`] when nobody knows what became of it.
-    fn ask_owner(&self, asked: Bytes) -> Answer<Result<Bytes, EngineError>> {
-        drop(asked);
-        Box::pin(std::future::ready(Err(EngineError::Refused("no other node shares this engine".to_owned()))))
+    /// The way to the other nodes that share it; none for one that is not shared.
+    fn mesh(&self) -> Option<Arc<dyn Mesh>> {
+        None
     }
 
     /// How full it is.

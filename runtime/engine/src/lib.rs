@@ -14,6 +14,7 @@ pub mod conformance;
 mod embedded;
 mod guarantees;
 mod journal;
+pub mod mesh;
 #[cfg(feature = "nats")]
 mod nats;
 
@@ -21,10 +22,11 @@ mod nats;
 pub use amqp::{AmqpServer, AmqpUrl, InvalidAmqpUrl, amqp_connect};
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
-    KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Reply, Room, Settled, Sink,
+    KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,
 };
 pub use busway_log::{Durability, Fs, RealFs};
 pub use embedded::{Embedded, Storage};
 pub use guarantees::{EngineKind, Guarantee, guarantees};
+pub use mesh::{Mesh, To, Unsent};
 #[cfg(feature = "nats")]
 pub use nats::{Fact, InvalidNatsUrl, Nats, NatsUrl};

@@ -17,11 +17,11 @@ mod pace;
 mod pressure;
 mod reads;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use busway_dispatch::{Action, Input, Machine, SubStats, Warning};
-use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Reply, Room, Settled, Sink};
+use busway_engine::{Engine, EngineError, Epoch, Partition, ReadRequest, Room, Settled, Sink};
 use busway_host::LaneSink;
 use busway_types::{
     Batch, Chunk, Clock, Limits, Offset, Outcome, Pattern, Replay, Report, ServiceName, SubId, SubscriptionSpec,
@@ -29,17 +29,17 @@ use busway_types::{
 };
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use self::executor::Executor;
 use self::moves::Moved;
 use self::pace::Pace;
 use self::reads::{Ask, Reads};
-use crate::admin::Forwarded;
 use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
+use crate::spread::Ear;
 
 /// The partition of the embedded engine.
 pub(crate) const PARTITION: Partition = 0;
@@ -144,8 +144,8 @@ pub(crate) struct Shared {
     pub(crate) epoch: watch::Sender<Epoch>,
     /// The offset after the newest event that the driver has seen.
     pub(crate) head: watch::Sender<Offset>,
-    /// Where what other nodes ask is answered.
-    pub(crate) forwarded: OnceLock<mpsc::Sender<Forwarded>>,
+    /// What other nodes that share the bus send.
+    pub(crate) ear: Ear,
     /// Services of which no instance can be made, and why.
     failing: Mutex<FxHashMap<ServiceName, String>>,
 }
@@ -166,7 +166,7 @@ impl Shared {
             revoked: watch::Sender::new(false),
             epoch: watch::Sender::new(0),
             head: watch::Sender::new(0),
-            forwarded: OnceLock::new(),
+            ear: Ear::default(),
             failing: Mutex::new(FxHashMap::default()),
         })
     }
@@ -220,11 +220,8 @@ impl Sink for Shared {
         self.inbox.push(Event::Failed(error));
     }
 
-    fn asked(&self, asked: Bytes, reply: Reply) {
-        if let Some(forwarded) = self.forwarded.get() {
-            // When too many wait, whoever asked is told after its time that nobody knows.
-            let _ = forwarded.try_send((asked, reply));
-        }
+    fn heard(&self, from: &Arc<str>, message: Bytes) {
+        self.ear.hear(from, message);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::driver;
 use crate::publisher::Publisher;
 use crate::requests::Requests;
 use crate::services::Catalog;
+use crate::spread::Spread;
 
 /// How far a node is on its way to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) contracts: Arc<Contracts>,
     pub(crate) requests: Arc<Requests>,
     pub(crate) host: Host,
+    /// The other nodes of a bus that several share; none where none do.
+    pub(crate) spread: Option<Arc<Spread>>,
     pub(crate) services: Catalog,
     pub(crate) durability: String,
     pub(crate) started_ns: u64,
@@ -66,6 +69,11 @@ impl Inner {
     /// Why this node does nothing now, if it waits for its turn to own a bus that several nodes share.
     pub(crate) fn check_turn(&self) -> Result<(), EngineError> {
         self.engine.standby().map_or(Ok(()), |why| Err(EngineError::Overloaded(why)))
+    }
+
+    /// The epoch under which this node owns the bus; none while it does not.
+    pub(crate) fn owns(&self) -> Option<Epoch> {
+        Some(self.epoch()).filter(|epoch| *epoch > 0 && self.engine.standby().is_none())
     }
 
     /// Asks the engine something that it may have to read. On a broker that may take long, and other tasks go on meanwhile.

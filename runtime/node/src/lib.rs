@@ -26,6 +26,7 @@ mod publisher;
 mod reading;
 mod requests;
 mod services;
+mod spread;
 mod task_set;
 
 pub use driver::ReportTap;

@@ -12,9 +12,9 @@ use busway_gateway::edge::Setup;
 use busway_gateway::{AdminBackend, AdminConfig, AdminToken};
 use busway_host::{Host, HostConfig};
 use busway_types::{Clock, Limits, SystemClock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
 use crate::contracts::Contracts;
 use crate::driver::{self, Driver, Event, ReportTap};
 use crate::edge::{Bound, Listening};
@@ -25,6 +25,7 @@ use crate::opening::{Opened, open_engine};
 use crate::publisher::Publisher;
 use crate::requests::Requests;
 use crate::services::{Catalog, Preparer, Sources};
+use crate::spread::{self, Spread};
 use crate::task_set::TaskSet;
 
 /// How long a drain waits for what is in flight.
@@ -122,6 +123,7 @@ impl Node {
         let publisher = Arc::new(publisher);
         let requests = Requests::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed.rotate_left(32));
         let requests = Arc::new(requests);
+        let spread = engine.mesh().map(|mesh| Spread::new(mesh, seed ^ 4));
         start_engine(&engine, &shared).await?;
         let thread = start_driver(&shared, &engine, &clock, &publisher, &limits, seed ^ 1, tap)?;
         let started_ns = clock.monotonic_ns();
@@ -134,6 +136,7 @@ impl Node {
             contracts,
             requests,
             host,
+            spread,
             services: Catalog::default(),
             durability,
             started_ns,
@@ -152,7 +155,7 @@ impl Node {
             driver: Some(thread),
         };
         node.serve_admin(listener, token);
-        node.answer_other_nodes();
+        node.attend_other_nodes();
         if let Err(error) = node.serve_gateway(bound, &app, Setup { seed: seed ^ 3, folder, is_public: false }) {
             let _ = node.stop().await;
             return Err(error);
@@ -177,19 +180,11 @@ impl Node {
         });
     }
 
-    /// Other nodes forward what needs the owner of a bus that they share.
-    fn answer_other_nodes(&self) {
-        let (forwarded, asked) = mpsc::channel(admin::WAITING);
-        // Set once, here.
-        let _ = self.inner.driver.forwarded.set(forwarded);
-        let (admin, tasks) = (Arc::clone(&self.admin), self.tasks.clone());
-        let mut stop = self.inner.stop.subscribe();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = admin::answer(admin, tasks, asked) => {}
-                _ = stop.wait_for(|stop| *stop == Stop::Now) => {}
-            }
-        });
+    /// Other nodes of a bus that several share are heard and answered.
+    fn attend_other_nodes(&self) {
+        if let Some(spread) = &self.inner.spread {
+            self.tasks.spawn(spread::attend(Arc::clone(spread), Arc::clone(&self.admin), self.tasks.clone()));
+        }
     }
 
     fn serve_gateway(&mut self, bound: Option<Bound>, app: &App, setup: Setup) -> Result<(), NodeError> {

@@ -1,86 +1,67 @@
-//! What nodes ask one another through the server: a node that waits has the owner answer what it was asked.
+//! What nodes send one another through the server.
 //!
-//! Role: a subject of its own, no stream: asked and answered at most once, kept nowhere. Bound: [`AT_ONCE`] at a time; what
-//! comes beyond that is not answered, and whoever asked is told after its time that nobody knows.
+//! Role: [`Mesh`](crate::Mesh) on subjects that no stream keeps: one for each node, and one on which the owner listens. A
+//! message that is longer than the server takes goes in parts.
+//!
+//! Bounds: those of [`mesh`](crate::mesh); what the server does not deliver is lost.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_nats::{Client, HeaderMap, Message, Request, RequestErrorKind};
-use bytes::Bytes;
+use async_nats::Client;
 use futures_util::StreamExt as _;
-use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
-use crate::{EngineError, Sink};
+use crate::Sink;
+use crate::mesh::{Joiner, Posted, To, split};
 
-/// Questions that are being answered.
-const AT_ONCE: usize = 256;
-/// How long an answer may take.
-const ANSWER_FOR: Duration = Duration::from_secs(40);
-/// Marks an answer that was too long to be sent.
-const TOO_LONG: &str = "Busway-Too-Long";
+/// What the server's own head of a message may take of the longest payload.
+const ROOM: usize = 1_024;
 
-/// The subject on which the owner of a bus is asked.
-pub(super) fn subject(name: &str) -> String {
-    format!("busway.{name}.ask")
+/// Where the owner of a bus listens.
+pub(super) fn to_owner(bus: &str) -> String {
+    format!("busway.{bus}.owner")
 }
 
-/// Has the owner answer; `whose` says who that is.
-pub(super) async fn ask(client: Client, name: String, asked: Bytes, whose: String) -> Result<Bytes, EngineError> {
-    let most = client.max_payload();
-    if asked.len() > most {
-        return Err(EngineError::Overloaded(format!(
-            "{whose}, and {} bytes are more than can be forwarded to it ({most}); send less at a time, or to that node",
-            asked.len()
-        )));
-    }
-    let request = Request::new().payload(asked).timeout(Some(ANSWER_FOR));
-    match client.send_request(subject(&name), request).await {
-        Ok(answer) if answer.headers.as_ref().is_some_and(|headers| headers.get(TOO_LONG).is_some()) => {
-            Err(EngineError::Unanswered(format!(
-                "{whose}; it did what was asked, but its answer is too long to be sent here"
-            )))
-        }
-        Ok(answer) => Ok(answer.payload),
-        Err(error) => match error.kind() {
-            RequestErrorKind::NoResponders => {
-                Err(EngineError::Overloaded(format!("{whose}, and it does not answer now")))
+/// Where a node listens. Names of nodes have signs that subjects must not have.
+pub(super) fn to_node(bus: &str, node: &str) -> String {
+    node.bytes().fold(format!("busway.{bus}.node."), |mut subject, byte| {
+        // Writing to a String does not fail.
+        let _ = write!(subject, "{byte:02x}");
+        subject
+    })
+}
+
+/// Sends what a node wants to have sent, until it can want nothing any more.
+pub(super) async fn send(client: Client, bus: String, node: String, mut posted: Posted) {
+    let mut number = 0;
+    while let Some((to, message)) = posted.next().await {
+        let subject = match to {
+            To::Owner => to_owner(&bus),
+            To::Node(node) => to_node(&bus, &node),
+        };
+        number += 1;
+        for part in split(&node, number, &message, client.max_payload().saturating_sub(ROOM)) {
+            if let Err(error) = client.publish(subject.clone(), part).await {
+                tracing::debug!("a message to another node was not sent: {error}");
+                break;
             }
-            _ => Err(EngineError::Unanswered(format!("{whose}, and its answer did not come: {error}"))),
-        },
+        }
     }
 }
 
-/// Answers for as long as this node owns the bus.
-pub(super) async fn answer(client: Client, name: String, sink: Arc<dyn Sink>) {
-    let mut asked = match client.subscribe(subject(&name)).await {
-        Ok(asked) => asked,
+/// Tells what arrives on a subject.
+pub(super) async fn hear(client: Client, subject: String, sink: Arc<dyn Sink>) {
+    let mut arriving = match client.subscribe(subject).await {
+        Ok(arriving) => arriving,
         Err(error) => {
-            tracing::warn!("what other nodes forward cannot be answered: {error}");
+            tracing::warn!("what other nodes send cannot be heard: {error}");
             return;
         }
     };
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    while let Some(Message { reply, payload, .. }) = asked.next().await {
-        let (Some(reply), Ok(place)) = (reply, Arc::clone(&room).try_acquire_owned()) else { continue };
-        let (client, runtime) = (client.clone(), Handle::current());
-        let send = move |answer: Bytes| {
-            runtime.spawn(async move {
-                // Whoever asked is told after its time when this does not arrive.
-                let sent = if answer.len() > client.max_payload() {
-                    let mut headers = HeaderMap::new();
-                    headers.insert(TOO_LONG, answer.len().to_string());
-                    client.publish_with_headers(reply, headers, Bytes::new()).await
-                } else {
-                    client.publish(reply, answer).await
-                };
-                if let Err(error) = sent {
-                    tracing::debug!("an answer to another node was not sent: {error}");
-                }
-                drop(place);
-            });
-        };
-        sink.asked(payload, Box::new(send));
+    let mut joiner = Joiner::default();
+    while let Some(arrived) = arriving.next().await {
+        if let Some((from, message)) = joiner.take(arrived.payload) {
+            sink.heard(&from, message);
+        }
     }
 }

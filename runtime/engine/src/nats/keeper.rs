@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use busway_types::{Batch, Clock, Limits, Offset, Timestamp};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::between;
 use super::owner::{Lease, Owned, RENEW_EVERY, begin};
 use super::remote::{Streams, Trouble, pause};
 use super::url::NatsUrl;
+use crate::mesh::{Post, Posted};
 use crate::{Engine as _, EngineError, Epoch, Partition, Settled, Sink};
 
 /// How often a node that waits looks whether the bus is free.
@@ -24,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 pub(super) struct Inner {
     pub(super) url: NatsUrl,
     pub(super) node: String,
+    /// The way to other nodes, and what is to be sent until somebody sends it.
+    pub(super) post: Arc<Post>,
+    pub(super) posted: Mutex<Option<Posted>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: Limits,
     pub(super) streams: Streams,
@@ -121,6 +126,7 @@ impl First {
 pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineError>>, ended: SyncSender<()>) {
     let mut first = First(Some(first));
     let mut tries = 0;
+    talk(&inner);
     while !inner.is_closing() {
         match Lease::take(&inner.streams.state, &inner.node).await {
             Ok(Ok(lease)) => {
@@ -150,6 +156,16 @@ pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineE
     }
     // Nobody waits any more when the engine was dropped.
     let _ = ended.send(());
+}
+
+/// Sends what this node has for others, and hears what they have for it, until the engine's runtime ends.
+fn talk(inner: &Arc<Inner>) {
+    let posted = inner.posted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (Some(posted), Some(sink)) = (posted, inner.sink.get().cloned()) else { return };
+    let (client, bus, node) = (inner.streams.journal.client(), inner.url.name.clone(), inner.node.clone());
+    let runtime = Handle::current();
+    runtime.spawn(between::hear(client.clone(), between::to_node(&bus, &node), sink));
+    runtime.spawn(between::send(client, bus, node, posted));
 }
 
 /// Waits a while, or until something changed.
@@ -190,14 +206,14 @@ async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
         return false;
     }
     let _ = first.tell(Ok(()));
-    let (client, name) = (inner.streams.journal.client(), inner.url.name.clone());
-    let answering = async {
-        between::answer(client, name, Arc::clone(&sink)).await;
+    let hearing = async {
+        let subject = between::to_owner(&inner.url.name);
+        between::hear(inner.streams.journal.client(), subject, Arc::clone(&sink)).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = hold(inner, &owned, &mut lease) => {}
-        () = answering => {}
+        () = hearing => {}
     }
     if inner.is_closing() {
         let _ = lease.give_back().await;

@@ -42,9 +42,10 @@ use self::keeper::{Inner, keep};
 use self::owner::Owned;
 use self::remote::{Streams, connect};
 pub use self::url::{InvalidNatsUrl, NatsUrl};
+use crate::mesh::post;
 use crate::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handlings, KnownSubscription, KvEntries, KvSelect,
-    Partition, ReadRequest, ReadResult, Replayed, Room, Sink,
+    Mesh, Partition, ReadRequest, ReadResult, Replayed, Room, Sink,
 };
 
 /// Threads for the network.
@@ -75,9 +76,12 @@ impl Nats {
             let client = connect(&url).await?;
             Streams::open(&url, client).await
         })?;
+        let (post, posted) = post(node.clone());
         let inner = Inner {
             url,
             node,
+            post: Arc::new(post),
+            posted: Mutex::new(Some(posted)),
             clock,
             limits,
             streams,
@@ -174,11 +178,8 @@ impl Engine for Nats {
         Some(self.inner.whose())
     }
 
-    fn ask_owner(&self, asked: Bytes) -> Answer<Result<Bytes, EngineError>> {
-        let Some(runtime) = &self.runtime else { return ready(Err(EngineError::Closed)) };
-        let (client, name) = (self.inner.streams.journal.client(), self.inner.url.name.clone());
-        let asking = runtime.spawn(between::ask(client, name, asked, self.inner.whose()));
-        Box::pin(async move { asking.await.unwrap_or(Err(EngineError::Closed)) })
+    fn mesh(&self) -> Option<Arc<dyn Mesh>> {
+        Some(Arc::clone(&self.inner.post) as Arc<dyn Mesh>)
     }
 
     fn room(&self) -> Room {

@@ -3,24 +3,13 @@
 //! Role: what is published and asked over the admin API, between two nodes that share an engine. Each asks at most once:
 //! without an answer nobody knows whether it was done, and whoever asked is told that.
 //!
-//! Bound: [`WAITING`] questions; what comes beyond that is refused.
-
-use std::sync::Arc;
+//! How a question gets to the owner and its answer back is `spread`'s.
 
 use busway_gateway::api::{ApiError, AskRequest, PublishRequest};
-use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
 
 use super::Admin;
-use crate::task_set::TaskSet;
-
-/// Questions of other nodes that wait.
-pub(crate) const WAITING: usize = 256;
-
-/// A question of another node, and where the answer goes.
-pub(crate) type Forwarded = (Bytes, Box<dyn FnOnce(Bytes) + Send>);
 
 /// What a node asks of another one.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,11 +27,15 @@ impl Admin {
             ),
         };
         let bytes = serde_json::to_vec(asked).map_err(malformed)?;
-        let answer = self.inner.engine.ask_owner(bytes.into()).await.map_err(super::failed)?;
+        let (Some(spread), Some(whose)) = (&self.inner.spread, self.inner.engine.standby()) else {
+            return Err(ApiError::Overloaded { detail: "the bus comes to this node just now; ask again".to_owned() });
+        };
+        let answer = spread.ask(bytes.into(), &whose).await.map_err(super::failed)?;
         serde_json::from_slice::<Result<T, ApiError>>(&answer).map_err(malformed)?
     }
 
-    async fn answer(&self, asked: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    /// Answers what another node asks.
+    pub(crate) async fn answer(&self, asked: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         // What is forwarded is not forwarded again: the bus may have moved meanwhile.
         let turn = self.check_turn();
         match (serde_json::from_slice::<Asked>(asked), turn) {
@@ -54,18 +47,5 @@ impl Admin {
             (Ok(Asked::Publish(batch)), Ok(())) => serde_json::to_vec(&self.publish_batch(batch).await),
             (Ok(Asked::Request(request)), Ok(())) => serde_json::to_vec(&self.ask(request).await),
         }
-    }
-}
-
-/// Answers what other nodes ask, until the node ends.
-pub(crate) async fn answer(admin: Arc<Admin>, tasks: TaskSet, mut forwarded: mpsc::Receiver<Forwarded>) {
-    while let Some((asked, reply)) = forwarded.recv().await {
-        let admin = Arc::clone(&admin);
-        tasks.spawn(async move {
-            match admin.answer(&asked).await {
-                Ok(answer) => reply(answer.into()),
-                Err(error) => tracing::error!(%error, "the answer to another node cannot be written"),
-            }
-        });
     }
 }

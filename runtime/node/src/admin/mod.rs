@@ -22,7 +22,6 @@ use busway_types::{EventId, Offset, ServiceName, Topic};
 use rustc_hash::FxHashMap;
 
 use self::forward::Asked;
-pub(crate) use self::forward::{Forwarded, WAITING, answer};
 use crate::inner::{Inner, Stop};
 use crate::publisher::PublishError;
 
