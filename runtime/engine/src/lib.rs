@@ -1,8 +1,8 @@
 //! Where the queues live: the [`Engine`] contract and its implementations.
 //!
-//! Role: one trait, one module per engine: the embedded one (`memory:` and `file:DIR`), and, behind the feature `nats`, the
-//! same sequencer over a journal in NATS JetStream. Decisions about redelivery and order are not made here; see
-//! `busway-dispatch`.
+//! Role: one trait, one module per engine: the embedded one (`memory:` and `file:DIR`), and the same sequencer over a journal
+//! that a broker keeps (`shared`), for which NATS JetStream (feature `nats`) and RabbitMQ (feature `amqp`) have a module each.
+//! Decisions about redelivery and order are not made here; see `busway-dispatch`.
 
 #[cfg(any(feature = "nats", feature = "amqp"))]
 mod address;
@@ -17,6 +17,8 @@ mod journal;
 pub mod mesh;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(any(feature = "nats", feature = "amqp"))]
+mod shared;
 
 #[cfg(feature = "amqp")]
 pub use amqp::{AmqpServer, AmqpUrl, InvalidAmqpUrl, amqp_connect};
@@ -29,4 +31,6 @@ pub use embedded::{Embedded, Storage};
 pub use guarantees::{EngineKind, Guarantee, guarantees};
 pub use mesh::{Mesh, To, Unsent};
 #[cfg(feature = "nats")]
-pub use nats::{Fact, InvalidNatsUrl, Nats, NatsUrl};
+pub use nats::{InvalidNatsUrl, Nats, NatsUrl};
+#[cfg(any(feature = "nats", feature = "amqp"))]
+pub use shared::{Fact, SharedEngine};

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_nats::jetstream::{self, stream};
 use busway_brokers::Nats as Server;
 use busway_engine::conformance::{self, Fixture, NOW, ack, acked, event, set, spec};
-use busway_engine::{Engine, EngineError, Epoch, Nats, NatsUrl, Partition, ReadRequest, Room, Settled, Sink};
+use busway_engine::{
+    Engine, EngineError, Epoch, Nats, NatsUrl, Partition, ReadRequest, Room, Settled, SharedEngine, Sink,
+};
 use busway_types::{
     Batch, Clock, Effects, Event, Limits, Logged, Offset, Receipt, Retention, Settlement, StartAt, Timestamp,
 };
@@ -33,7 +35,7 @@ fn url(server: &Server, bus: &str) -> NatsUrl {
     format!("{}/{bus}", server.url()).parse().expect("an address")
 }
 
-fn open(server: &Server, bus: &str, node: &str, limits: Limits) -> Nats {
+fn open(server: &Server, bus: &str, node: &str, limits: Limits) -> SharedEngine {
     Nats::open(url(server, bus), node.to_owned(), Arc::new(Fixed), limits).expect("the engine opens")
 }
 
@@ -97,7 +99,7 @@ impl Sink for Heard {
 
 /// A node with an engine, started.
 struct Node {
-    engine: Nats,
+    engine: SharedEngine,
     heard: Arc<Heard>,
     runtime: Runtime,
 }

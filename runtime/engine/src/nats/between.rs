@@ -18,12 +18,12 @@ use crate::mesh::{Joiner, Posted, To, split};
 const ROOM: usize = 1_024;
 
 /// Where the owner of a bus listens.
-pub(super) fn to_owner(bus: &str) -> String {
+fn to_owner(bus: &str) -> String {
     format!("busway.{bus}.owner")
 }
 
 /// Where a node listens. Names of nodes have signs that subjects must not have.
-pub(super) fn to_node(bus: &str, node: &str) -> String {
+fn to_node(bus: &str, node: &str) -> String {
     node.bytes().fold(format!("busway.{bus}.node."), |mut subject, byte| {
         // Writing to a String does not fail.
         let _ = write!(subject, "{byte:02x}");
@@ -31,14 +31,19 @@ pub(super) fn to_node(bus: &str, node: &str) -> String {
     })
 }
 
+/// Where somebody listens.
+pub(super) fn subject(bus: &str, to: &To) -> String {
+    match to {
+        To::Owner => to_owner(bus),
+        To::Node(node) => to_node(bus, node),
+    }
+}
+
 /// Sends what a node wants to have sent, until it can want nothing any more.
 pub(super) async fn send(client: Client, bus: String, node: String, mut posted: Posted) {
     let mut number = 0;
     while let Some((to, message)) = posted.next().await {
-        let subject = match to {
-            To::Owner => to_owner(&bus),
-            To::Node(node) => to_node(&bus, &node),
-        };
+        let subject = subject(&bus, &to);
         number += 1;
         for part in split(&node, number, &message, client.max_payload().saturating_sub(ROOM)) {
             if let Err(error) = client.publish(subject.clone(), part).await {

@@ -5,10 +5,7 @@ use async_nats::jetstream::{Context, ErrorCode};
 
 use super::remote::{ASK_FOR, connect};
 use super::url::NatsUrl;
-use crate::EngineError;
-
-/// Something that is known of an engine: what, and what it is.
-pub type Fact = (&'static str, String);
+use crate::{EngineError, Fact};
 
 /// Asks a server. To be called on a thread that is no task's.
 pub(super) fn ask(url: &NatsUrl) -> Result<Vec<Fact>, EngineError> {

@@ -17,36 +17,14 @@ use bytes::Bytes;
 
 use super::url::{Login, NatsUrl};
 use crate::EngineError;
+use crate::shared::{Extent, Trouble, later, pause};
 
 /// How long one question to the server may take.
 pub(super) const ASK_FOR: Duration = Duration::from_secs(5);
 /// How long the first connection may take.
 const CONNECT_FOR: Duration = Duration::from_secs(5);
-/// Between two tries to connect again: the first, and the longest.
-const AGAIN_FIRST: Duration = Duration::from_millis(100);
-const AGAIN_LONGEST: Duration = Duration::from_secs(5);
 /// What a message may be longer than its payload: headers and the protocol's own words.
 const HEADER_ROOM: usize = 4 * 1024;
-
-/// Why the server did not do something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
-    /// Another try may help: it is not reachable, has no room, or has no leader just now.
-    Later(String),
-    /// Somebody else was there first.
-    Conflict,
-    /// What was asked for does not exist any more.
-    Gone,
-}
-
-fn later(error: &dyn std::fmt::Display) -> Trouble {
-    Trouble::Later(error.to_string())
-}
-
-/// How long to wait before the next of several tries.
-pub(super) fn pause(tries: usize) -> Duration {
-    AGAIN_FIRST.saturating_mul(1 << tries.min(10)).min(AGAIN_LONGEST)
-}
 
 /// Connects to a server.
 pub(super) async fn connect(url: &NatsUrl) -> Result<Client, EngineError> {
@@ -115,14 +93,6 @@ pub(super) struct Remote {
 pub(super) struct Streams {
     pub(super) journal: Remote,
     pub(super) state: Remote,
-}
-
-/// How far a stream goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Extent {
-    pub(super) first: u64,
-    pub(super) last: u64,
-    pub(super) bytes: u64,
 }
 
 impl Streams {

@@ -19,13 +19,13 @@ const KIND_CLAIM: u8 = 1;
 const KIND_TXNS: u8 = 2;
 
 /// Bytes of a head.
-pub(super) const HEAD_BYTES: usize = 40;
+pub(crate) const HEAD_BYTES: usize = 40;
 /// Parts of one record at most.
 const MOST_PARTS: usize = u16::MAX as usize;
 
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A new owner; the body is its name.
     Claim,
     /// Transactions.
@@ -34,20 +34,20 @@ pub(super) enum Kind {
 
 /// What stands before each part of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) kind: Kind,
+pub(crate) struct Head {
+    pub(crate) kind: Kind,
     /// The part's place in its record, from 0.
-    pub(super) part: u16,
+    pub(crate) part: u16,
     /// Whether it is the last one.
-    pub(super) last: bool,
+    pub(crate) last: bool,
     /// The owner's epoch: the journal's sequence of its claim.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// The number of the record's first transaction; of a claim, of the next one.
-    pub(super) seq: u64,
+    pub(crate) seq: u64,
     /// The next offset before the record.
-    pub(super) offset: Offset,
+    pub(crate) offset: Offset,
     /// The latest time of any event in the journal up to and with this record.
-    pub(super) latest: Timestamp,
+    pub(crate) latest: Timestamp,
 }
 
 impl Head {
@@ -63,7 +63,7 @@ impl Head {
     }
 
     /// Reads the head of a message, and leaves its body.
-    pub(super) fn take(message: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
+    pub(crate) fn take(message: &[u8]) -> Result<(Self, &[u8]), Unreadable> {
         let short = Unreadable::Damaged("a message of the journal ends too early");
         let (head, body) = message.split_first_chunk::<HEAD_BYTES>().ok_or_else(|| short.clone())?;
         if head[..3] != MAGIC {
@@ -95,7 +95,7 @@ impl Head {
 }
 
 /// A record as messages of at most `most` bytes.
-pub(super) fn messages(head: Head, body: &[u8], most: usize) -> Result<Vec<Bytes>, Unreadable> {
+pub(crate) fn messages(head: Head, body: &[u8], most: usize) -> Result<Vec<Bytes>, Unreadable> {
     let room = most.saturating_sub(HEAD_BYTES).max(1);
     let count = body.len().div_ceil(room).max(1);
     if count > MOST_PARTS {
@@ -113,7 +113,7 @@ pub(super) fn messages(head: Head, body: &[u8], most: usize) -> Result<Vec<Bytes
 }
 
 /// The body of a record of transactions.
-pub(super) fn body_of(txns: &[Txn]) -> Vec<u8> {
+pub(crate) fn body_of(txns: &[Txn]) -> Vec<u8> {
     let mut out = Vec::new();
     put_txns(&mut out, txns);
     out
@@ -121,17 +121,17 @@ pub(super) fn body_of(txns: &[Txn]) -> Vec<u8> {
 
 /// A whole record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record {
+pub(crate) struct Record {
     /// The head of its first part.
-    pub(super) head: Head,
+    pub(crate) head: Head,
     /// The journal's sequence of its first part.
-    pub(super) at: u64,
-    pub(super) body: Vec<u8>,
+    pub(crate) at: u64,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Record {
     /// Its transactions; none of a claim.
-    pub(super) fn txns(&self) -> Result<Vec<Txn>, Unreadable> {
+    pub(crate) fn txns(&self) -> Result<Vec<Txn>, Unreadable> {
         match self.head.kind {
             Kind::Claim => Ok(Vec::new()),
             Kind::Txns => take_txns(&self.body, self.head.seq, self.head.offset),
@@ -141,14 +141,14 @@ impl Record {
 
 /// Puts records together from messages in order.
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     open: Option<Record>,
     parts: u16,
 }
 
 impl Assembler {
     /// Takes the message at `at` in; gives a record when it is whole. Parts without their beginning are passed over.
-    pub(super) fn take(&mut self, at: u64, message: &[u8]) -> Result<Option<Record>, Unreadable> {
+    pub(crate) fn take(&mut self, at: u64, message: &[u8]) -> Result<Option<Record>, Unreadable> {
         let (head, body) = Head::take(message)?;
         if head.part == 0 {
             (self.open, self.parts) = (Some(Record { head, at, body: body.to_vec() }), 1);

@@ -11,7 +11,6 @@
 //! Invariant: `done` is called in the order of the submissions, with success only for records that are whole in the journal.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use busway_log::Txn;
@@ -19,11 +18,11 @@ use busway_types::{Offset, Timestamp};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::journal::{Job, Shared};
+use super::kept::{Job, Shared};
 use super::position::{MESSAGE_BYTES, Mark};
 use super::reader::gone;
 use super::record::{Head, Kind, body_of, messages};
-use super::remote::{Remote, Trouble, confirmed, pause};
+use super::{Broker, Landing, Trouble, pause};
 use crate::EngineError;
 use crate::journal::Done;
 
@@ -52,11 +51,8 @@ struct Sent {
     cost: usize,
     txns: Vec<Txn>,
     done: Vec<Done>,
-    answer: Option<Answer>,
+    landing: Option<Landing>,
 }
-
-/// The server's answer to the last message of a record.
-type Answer = Pin<Box<dyn Future<Output = Result<u64, Trouble>> + Send>>;
 
 impl Sent {
     fn last(&self) -> u64 {
@@ -85,7 +81,7 @@ enum Ended {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    journal: Remote,
+    broker: Arc<dyn Broker>,
     written: mpsc::Sender<Written>,
     epoch: u64,
     /// The message after the last one that was sent.
@@ -100,10 +96,10 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, journal: Remote, written: mpsc::Sender<Written>, end: End) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, broker: Arc<dyn Broker>, written: mpsc::Sender<Written>, end: End) -> Self {
         let End { at, epoch, latest } = end;
         let sent = VecDeque::new();
-        Self { shared, journal, written, epoch, next: at + 1, confirmed: at, latest, sent, sent_bytes: 0, tries: 0 }
+        Self { shared, broker, written, epoch, next: at + 1, confirmed: at, latest, sent, sent_bytes: 0, tries: 0 }
     }
 
     /// Runs until everything is written after the journal was closed, or until nothing can be written any more.
@@ -183,25 +179,19 @@ impl Writer {
             offset,
             latest: self.latest,
         });
-        let messages = head.map(|head| messages(head, &body_of(&txns), self.journal.most()));
+        let messages = head.map(|head| messages(head, &body_of(&txns), self.broker.most()));
         // More parts than a record may have is 60 GB: limits keep a transaction far below.
         let messages = messages.and_then(Result::ok).unwrap_or_default();
-        Sent { messages, at: self.next, offset, end_offset, latest: self.latest, cost, txns, done, answer: None }
+        Sent { messages, at: self.next, offset, end_offset, latest: self.latest, cost, txns, done, landing: None }
     }
 
     /// Sends a record that is kept in `sent`, without its first `skip` messages.
     async fn send(&mut self, index: usize, skip: usize) -> Result<(), Trouble> {
         let Some(record) = self.sent.get_mut(index) else { return Ok(()) };
-        record.answer = None;
-        let (at, count) = (record.at, record.messages.len());
-        for (part, message) in record.messages.iter().enumerate().skip(skip) {
-            let expected = at + part as u64 - 1;
-            if part + 1 < count {
-                self.journal.append_silently(expected, message.clone()).await?;
-            } else {
-                record.answer = Some(Box::pin(confirmed(self.journal.append(expected, message.clone()).await?)));
-            }
-        }
+        record.landing = None;
+        let landing =
+            self.broker.append(record.at + skip as u64, record.messages.get(skip..).unwrap_or_default()).await?;
+        record.landing = Some(landing);
         Ok(())
     }
 
@@ -211,11 +201,11 @@ impl Writer {
         let Some(front) = self.sent.front_mut() else {
             return Ok(self.shared.wait_for_work().await);
         };
-        let Some(answer) = &mut front.answer else {
+        let Some(landing) = &mut front.landing else {
             return Err(Trouble::Later("a record was not sent".to_owned()));
         };
         tokio::select! {
-            answered = answer => answered?,
+            landed = landing => landed?,
             () = self.shared.more_work(), if may_send => return Ok(true),
         };
         self.settle_front().await;
@@ -257,6 +247,9 @@ impl Writer {
                     "the broker did not take everything before the end; what was not confirmed may be lost".to_owned(),
                 ));
             }
+            if let Some(error) = self.shared.failure() {
+                return Err(error.clone());
+            }
             match self.try_to_mend().await {
                 Ok(()) => return Ok(()),
                 Err(Mend::Again) => {}
@@ -266,22 +259,27 @@ impl Writer {
     }
 
     async fn try_to_mend(&mut self) -> Result<(), Mend> {
-        let end = self.journal.extent().await.map_err(again)?.last;
+        let end = self.broker.extent().await.map_err(again)?.last;
         if end < self.confirmed {
             return Err(Mend::Never(EngineError::Failed(format!(
-                "the journal ends at message {end}, but {} had been confirmed: the server has lost records. The node stops; \
+                "the journal ends at message {end}, but {} had been confirmed: the broker has lost records. The node stops; \
                  with several replicas (?replicas=3) a failure of one server loses nothing",
                 self.confirmed
             ))));
         }
         let mut landed = self.confirmed;
         while landed < end {
-            let message = self.journal.get(landed + 1).await.map_err(again)?;
-            let ours = Head::take(&message).is_ok_and(|(head, _)| head.epoch == self.epoch);
-            if !ours || landed + 1 >= self.next {
+            let piece = self.broker.read(landed + 1, end, MOST_BYTES).await.map_err(again)?;
+            let ours = |(at, message): &&(u64, Bytes)| {
+                *at < self.next && Head::take(message).is_ok_and(|(head, _)| head.epoch == self.epoch)
+            };
+            let read = piece.messages.len();
+            let own = piece.messages.iter().take_while(ours).last().map_or(landed, |(at, _)| *at);
+            let all = piece.messages.last().is_some_and(|(at, _)| *at == own);
+            landed = own;
+            if read == 0 || !all {
                 break;
             }
-            landed += 1;
         }
         while self.sent.front().is_some_and(|sent| sent.last() <= landed) {
             self.settle_front().await;

@@ -11,31 +11,31 @@ use busway_types::{Offset, Timestamp};
 /// A new mark is made after this many bytes.
 const EVERY: u64 = 1024 * 1024;
 /// What a message takes beside its payload.
-pub(super) const MESSAGE_BYTES: u64 = 64;
+pub(crate) const MESSAGE_BYTES: u64 = 64;
 
 /// The beginning of a record, and what follows up to the next mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Mark {
-    /// The journal's sequence of the record's first message.
-    pub(super) at: u64,
+pub(crate) struct Mark {
+    /// The number of the record's first message.
+    pub(crate) at: u64,
     /// The next offset before it.
-    pub(super) offset: Offset,
+    pub(crate) offset: Offset,
     /// Bytes up to the next mark.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
     /// The latest time of any event up to the next mark.
-    pub(super) latest: Timestamp,
+    pub(crate) latest: Timestamp,
 }
 
 /// The marks of a journal, oldest first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Marks {
+pub(crate) struct Marks {
     marks: VecDeque<Mark>,
     bytes: u64,
 }
 
 impl Marks {
     /// Notes a part of the journal; together with the one before it when that is small.
-    pub(super) fn add(&mut self, part: Mark) {
+    pub(crate) fn add(&mut self, part: Mark) {
         self.bytes += part.bytes;
         match self.marks.back_mut() {
             Some(last) if last.bytes < EVERY => {
@@ -47,36 +47,41 @@ impl Marks {
     }
 
     /// Notes a part as one of its own.
-    pub(super) fn add_apart(&mut self, part: Mark) {
+    pub(crate) fn add_apart(&mut self, part: Mark) {
         self.bytes += part.bytes;
         self.marks.push_back(part);
     }
 
+    /// The marks of what lies up to and with a message.
+    pub(crate) fn up_to(&self, at: u64) -> Vec<Mark> {
+        self.marks.iter().take_while(|mark| mark.at <= at).copied().collect()
+    }
+
     /// Bytes of everything.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// The oldest offset; none when there is no record.
-    pub(super) fn oldest(&self) -> Option<Offset> {
+    pub(crate) fn oldest(&self) -> Option<Offset> {
         self.marks.front().map(|mark| mark.offset)
     }
 
     /// Between which messages the last record with an offset of at most `offset` begins: from the first to before the second.
-    pub(super) fn around(&self, offset: Offset) -> Option<(u64, Option<u64>)> {
+    pub(crate) fn around(&self, offset: Offset) -> Option<(u64, Option<u64>)> {
         let behind = self.marks.partition_point(|mark| mark.offset <= offset);
         let from = self.marks.get(behind.saturating_sub(1))?;
         Some((from.at, self.marks.get(behind).map(|mark| mark.at)))
     }
 
     /// The part in which the first event at or after `time` is, if one is.
-    pub(super) fn at_time(&self, time: Timestamp) -> Option<u64> {
+    pub(crate) fn at_time(&self, time: Timestamp) -> Option<u64> {
         let before = self.marks.partition_point(|mark| mark.latest < time);
         self.marks.get(before).map(|mark| mark.at)
     }
 
     /// The parts as segments of a log that ends at `head`.
-    pub(super) fn segments(&self, head: Offset) -> Vec<SegmentInfo> {
+    pub(crate) fn segments(&self, head: Offset) -> Vec<SegmentInfo> {
         let ends = self.marks.iter().skip(1).map(|mark| (mark.offset, true)).chain([(head, false)]);
         let info = |(mark, (next_offset, full)): (&Mark, (Offset, bool))| SegmentInfo {
             first_offset: mark.offset,
@@ -89,14 +94,14 @@ impl Marks {
 
     /// The message up to which all may go when nothing below `offset` is needed and what stands in front of `covered` is in
     /// a snapshot; none when nothing may.
-    pub(super) fn releasable(&self, offset: Offset, covered: u64) -> Option<u64> {
+    pub(crate) fn releasable(&self, offset: Offset, covered: u64) -> Option<u64> {
         let fits = |mark: &&Mark| mark.offset <= offset && mark.at <= covered;
         let keep = self.marks.iter().take_while(fits).last()?;
         self.marks.front().is_some_and(|first| first.at < keep.at).then_some(keep.at)
     }
 
     /// Forgets what stands in front of a message.
-    pub(super) fn release(&mut self, at: u64) {
+    pub(crate) fn release(&mut self, at: u64) {
         while let Some(gone) = self.marks.pop_front_if(|mark| mark.at < at) {
             self.bytes -= gone.bytes;
         }

@@ -12,26 +12,27 @@ use busway_types::{Batch, Clock, Limits, Offset, Timestamp};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use super::between;
-use super::owner::{Lease, Owned, RENEW_EVERY, begin};
-use super::remote::{Streams, Trouble, pause};
-use super::url::NatsUrl;
-use crate::mesh::{Post, Posted};
+use super::owner::{Owned, begin};
+use super::{Broker, Lease, Trouble, pause};
+use crate::mesh::{Post, Posted, To};
 use crate::{Engine as _, EngineError, Epoch, Partition, Settled, Sink};
 
+/// How often the lease is renewed.
+const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How often a node that waits looks whether the bus is free.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What the engine and its task share.
 pub(super) struct Inner {
-    pub(super) url: NatsUrl,
+    /// Where the bus is, for people.
+    pub(super) shown: String,
     pub(super) node: String,
     /// The way to other nodes, and what is to be sent until somebody sends it.
     pub(super) post: Arc<Post>,
     pub(super) posted: Mutex<Option<Posted>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: Limits,
-    pub(super) streams: Streams,
+    pub(super) broker: Arc<dyn Broker>,
     pub(super) sink: OnceLock<Arc<dyn Sink>>,
     /// While this node owns the bus.
     pub(super) owned: RwLock<Option<Arc<Owned>>>,
@@ -59,16 +60,16 @@ impl Inner {
     pub(super) fn whose(&self) -> String {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         if owner.is_empty() || *owner == self.node {
-            return format!("node {} waits for its turn to own the bus {}", self.node, self.url);
+            return format!("node {} waits for its turn to own the bus {}", self.node, self.shown);
         }
-        format!("node {} does not own the bus {}: node {owner} does", self.node, self.url)
+        format!("node {} does not own the bus {}: node {owner} does", self.node, self.shown)
     }
 
     /// Notes who owns the bus; says so when that is news.
     fn note_owner(&self, owner: &str) {
         let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != owner {
-            tracing::info!(bus = %self.url, owner, "another node owns the bus; this one takes over when that ends");
+            tracing::info!(bus = %self.shown, owner, "another node owns the bus; this one takes over when that ends");
             owner.clone_into(&mut known);
         }
     }
@@ -128,7 +129,7 @@ pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineE
     let mut tries = 0;
     talk(&inner);
     while !inner.is_closing() {
-        match Lease::take(&inner.streams.state, &inner.node).await {
+        match inner.broker.lease(&inner.node).await {
             Ok(Ok(lease)) => {
                 tries = 0;
                 if !own(&inner, lease, &mut first).await {
@@ -144,7 +145,7 @@ pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineE
             Err(trouble) => {
                 if let Trouble::Later(why) = trouble
                     && first
-                        .tell(Err(EngineError::Overloaded(format!("{} does not answer: {why}", inner.url))))
+                        .tell(Err(EngineError::Overloaded(format!("{} does not answer: {why}", inner.shown))))
                         .is_none()
                 {
                     break;
@@ -162,10 +163,9 @@ pub(super) async fn keep(inner: Arc<Inner>, first: SyncSender<Result<(), EngineE
 fn talk(inner: &Arc<Inner>) {
     let posted = inner.posted.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (Some(posted), Some(sink)) = (posted, inner.sink.get().cloned()) else { return };
-    let (client, bus, node) = (inner.streams.journal.client(), inner.url.name.clone(), inner.node.clone());
     let runtime = Handle::current();
-    runtime.spawn(between::hear(client.clone(), between::to_node(&bus, &node), sink));
-    runtime.spawn(between::send(client, bus, node, posted));
+    runtime.spawn(inner.broker.hear(To::Node(inner.node.as_str().into()), sink));
+    runtime.spawn(inner.broker.send(&inner.node, posted));
 }
 
 /// Waits a while, or until something changed.
@@ -177,8 +177,8 @@ async fn rest(inner: &Inner, time: Duration) {
 }
 
 /// Owns the bus for as long as it is this node's; false when the node cannot go on.
-async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
-    let begun = begin(&inner.streams, &inner.url, &inner.node, Arc::clone(&inner.clock), inner.limits.clone()).await;
+async fn own(inner: &Arc<Inner>, mut lease: Box<dyn Lease>, first: &mut First) -> bool {
+    let begun = begin(&inner.broker, &inner.node, Arc::clone(&inner.clock), inner.limits.clone()).await;
     let owned = match begun {
         Ok(owned) => Arc::new(owned),
         Err(error) => {
@@ -207,19 +207,18 @@ async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
     }
     let _ = first.tell(Ok(()));
     let hearing = async {
-        let subject = between::to_owner(&inner.url.name);
-        between::hear(inner.streams.journal.client(), subject, Arc::clone(&sink)).await;
+        inner.broker.hear(To::Owner, Arc::clone(&sink)).await;
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = hold(inner, &owned, &mut lease) => {}
+        () = hold(inner, &owned, &mut *lease) => {}
         () = hearing => {}
     }
     if inner.is_closing() {
         let _ = lease.give_back().await;
         return false;
     }
-    tracing::warn!(bus = %inner.url, "another node took the bus over; what is in flight here is void");
+    tracing::warn!(bus = %inner.shown, "another node took the bus over; what is in flight here is void");
     // First: whoever is refused from now on knows why.
     sink.revoked(0);
     inner.set_owned(None);
@@ -229,7 +228,7 @@ async fn own(inner: &Arc<Inner>, mut lease: Lease, first: &mut First) -> bool {
 }
 
 /// Returns when the bus is not this node's any more, or when the engine is closed.
-async fn hold(inner: &Inner, owned: &Owned, lease: &mut Lease) {
+async fn hold(inner: &Inner, owned: &Owned, lease: &mut dyn Lease) {
     let mut renewal = tokio::time::interval(RENEW_EVERY);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -253,6 +252,6 @@ impl Inner {
     fn note_owner_is_us(&self) {
         let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         known.clone_from(&self.node);
-        tracing::info!(bus = %self.url, "this node owns the bus");
+        tracing::info!(bus = %self.shown, "this node owns the bus");
     }
 }

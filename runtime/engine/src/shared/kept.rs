@@ -1,4 +1,4 @@
-//! A journal in a JetStream stream, as the sequencer sees it.
+//! A journal that a broker keeps, as the sequencer sees it.
 //!
 //! Role: the queue in front of the [`Writer`], figures that are asked for at any time, and reading for callers that are not
 //! tasks. Bounds: what is queued is told by `queued_bytes`; at 64 MiB publishers wait, at 128 MiB handlers that publish.
@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::position::{Mark, Marks};
-use super::reader::{Reader, damaged};
+use super::reader::Reader;
 use super::record::Record;
-use super::remote::{Remote, Trouble};
+use super::{Broker, Trouble};
 use crate::journal::{Done, Journal, Visit};
 use crate::{EngineError, ReadRequest, ReadResult};
 
@@ -26,6 +26,8 @@ use crate::{EngineError, ReadRequest, ReadResult};
 const READ_MOST: usize = 16 * 1024 * 1024;
 /// Bytes that are asked for at a time.
 const READ_PIECE: usize = 4 * 1024 * 1024;
+/// The same where one record is looked for.
+const FETCH_PIECE: usize = 64 * 1024;
 /// How long closing waits for the broker to take what is left.
 const CLOSE_FOR: Duration = Duration::from_secs(10);
 
@@ -194,7 +196,7 @@ impl Shared {
         let why = match trouble {
             Trouble::Later(why) => why,
             Trouble::Conflict => "a record was refused at its place",
-            Trouble::Gone => "the stream is gone",
+            Trouble::Gone => "the journal is gone",
         };
         tracing::warn!(why, "the broker does not confirm records; they are kept and sent again");
     }
@@ -215,6 +217,11 @@ impl Shared {
         self.given_up.load(Ordering::Acquire)
     }
 
+    /// The marks of what a snapshot up to a message covers.
+    pub(super) fn marks_up_to(&self, at: u64) -> Vec<Mark> {
+        lock(&self.marks).up_to(at)
+    }
+
     /// A snapshot covers everything up to a message.
     pub(super) fn cover(&self, at: u64) {
         self.covered.store(at, Ordering::Release);
@@ -226,17 +233,17 @@ impl Shared {
     }
 }
 
-/// A journal in a JetStream stream.
-pub(super) struct NatsJournal {
-    pub(super) shared: Arc<Shared>,
+/// A journal on a broker.
+pub(super) struct KeptJournal {
+    shared: Arc<Shared>,
     reader: Reader,
-    remote: Remote,
+    broker: Arc<dyn Broker>,
     runtime: Handle,
 }
 
-impl NatsJournal {
-    pub(super) fn new(shared: Arc<Shared>, reader: Reader, remote: Remote, runtime: Handle) -> Self {
-        Self { shared, reader, remote, runtime }
+impl KeptJournal {
+    pub(super) fn new(shared: Arc<Shared>, reader: Reader, broker: Arc<dyn Broker>, runtime: Handle) -> Self {
+        Self { shared, reader, broker, runtime }
     }
 
     /// Waits, on a thread that is nobody's task, for what a task of the engine finds out.
@@ -252,7 +259,7 @@ impl NatsJournal {
         told.recv().unwrap_or(Err(EngineError::Closed))
     }
 
-    /// The first message of the record that has the event at `offset`, if one does.
+    /// A message at or in front of the record that has the event at `offset`, if one does.
     fn place(&self, offset: Offset) -> Result<Option<u64>, EngineError> {
         let Some((from, until)) = lock(&self.shared.marks).around(offset) else { return Ok(None) };
         let until = until.unwrap_or_else(|| self.last() + 1);
@@ -268,13 +275,14 @@ impl NatsJournal {
     fn walk(
         &self,
         from: u64,
+        piece: usize,
         each: &mut dyn FnMut(&Record) -> Result<ControlFlow<()>, EngineError>,
     ) -> Result<ControlFlow<()>, EngineError> {
         let last = self.last();
         let mut at = from;
         while at <= last {
             let reader = self.reader.clone();
-            let (records, next) = self.wait(async move { reader.records(at, last, READ_PIECE).await })?;
+            let (records, next) = self.wait(async move { reader.records(at, last, piece).await })?;
             for (record, _) in &records {
                 if each(record)?.is_break() {
                     return Ok(ControlFlow::Break(()));
@@ -285,29 +293,32 @@ impl NatsJournal {
         Ok(ControlFlow::Continue(()))
     }
 
+    fn txns(&self, record: &Record) -> Result<Vec<Txn>, EngineError> {
+        record.txns().map_err(|why| self.reader.damaged(record.at, &why))
+    }
+
+    /// The events of a record.
+    fn events(&self, record: &Record) -> Result<Vec<Logged>, EngineError> {
+        let of = |txn: Txn| {
+            let first = txn.first_offset;
+            txn.events.into_iter().zip(first..).map(|(event, offset)| Logged { offset, event })
+        };
+        Ok(self.txns(record)?.into_iter().flat_map(of).collect())
+    }
+
     /// The first event from `from` on that is wanted.
     fn first(&self, from: Offset, wanted: &dyn Fn(&Event) -> bool) -> Result<Option<Logged>, EngineError> {
         let Some(at) = self.place(from)? else { return Ok(None) };
         let mut found = None;
-        let _ = self.walk(at, &mut |record| {
-            found = events(record)?.into_iter().find(|logged| logged.offset >= from && wanted(&logged.event));
+        let _ = self.walk(at, READ_PIECE, &mut |record| {
+            found = self.events(record)?.into_iter().find(|logged| logged.offset >= from && wanted(&logged.event));
             Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(found)
     }
 }
 
-/// The events of a record.
-fn events(record: &Record) -> Result<Vec<Logged>, EngineError> {
-    let txns = record.txns().map_err(|why| damaged(record.at, &why))?;
-    let of = |txn: Txn| {
-        let first = txn.first_offset;
-        txn.events.into_iter().zip(first..).map(|(event, offset)| Logged { offset, event })
-    };
-    Ok(txns.into_iter().flat_map(of).collect())
-}
-
-impl Journal for NatsJournal {
+impl Journal for KeptJournal {
     fn submit(&self, txns: Vec<Txn>, done: Done) {
         let bytes = txns.iter().map(Txn::cost).sum();
         if let Err((job, error)) = self.shared.push(Job { txns, bytes, done: Some(done) })
@@ -362,9 +373,9 @@ impl Journal for NatsJournal {
         let mut result = ReadResult { events: Vec::new(), next: request.from };
         let Some(at) = self.place(request.from)? else { return Ok(result) };
         let (mut bytes, mut looked_at) = (0, 0);
-        let _ = self.walk(at, &mut |record| {
+        let _ = self.walk(at, READ_PIECE, &mut |record| {
             looked_at += record.body.len();
-            for logged in events(record)? {
+            for logged in self.events(record)? {
                 if logged.offset < result.next || logged.offset >= head {
                     continue;
                 }
@@ -394,16 +405,17 @@ impl Journal for NatsJournal {
         let mut next = 0;
         while let Some(&offset) = wanted.get(next) {
             let Some(at) = self.place(offset)? else { break };
-            let (reader, last) = (self.reader.clone(), self.last());
-            let (records, _) = self.wait(async move { reader.records(at, last, 1).await })?;
-            let events = records.first().map(|(record, _)| events(record)).transpose()?.unwrap_or_default();
-            // Neighbours are often in the same record.
             let before = next;
-            let reached = events.last().map_or(offset, |last| last.offset);
-            while let Some(&offset) = wanted.get(next).filter(|offset| **offset <= reached) {
-                found.extend(events.iter().find(|logged| logged.offset == offset).cloned());
-                next += 1;
-            }
+            let _ = self.walk(at, FETCH_PIECE, &mut |record| {
+                let events = self.events(record)?;
+                let Some(reached) = events.last().map(|last| last.offset) else { return Ok(ControlFlow::Continue(())) };
+                // Neighbours are often in the same record.
+                while let Some(&offset) = wanted.get(next).filter(|offset| **offset <= reached) {
+                    found.extend(events.iter().find(|logged| logged.offset == offset).cloned());
+                    next += 1;
+                }
+                Ok(if next > before { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
             next = next.max(before + 1);
         }
         Ok(found)
@@ -420,11 +432,12 @@ impl Journal for NatsJournal {
     fn offset_at(&self, time: Timestamp) -> Result<Offset, EngineError> {
         let Some(at) = lock(&self.shared.marks).at_time(time) else { return Ok(self.safe_offset()) };
         let mut found = None;
-        let _ = self.walk(at, &mut |record| {
+        let _ = self.walk(at, READ_PIECE, &mut |record| {
             if record.head.latest < time {
                 return Ok(ControlFlow::Continue(()));
             }
-            found = events(record)?.into_iter().find(|logged| logged.event.time >= time).map(|logged| logged.offset);
+            found =
+                self.events(record)?.into_iter().find(|logged| logged.event.time >= time).map(|logged| logged.offset);
             Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
         Ok(found.unwrap_or_else(|| self.safe_offset()))
@@ -432,8 +445,8 @@ impl Journal for NatsJournal {
 
     fn settlements(&self, from: Offset, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, EngineError> {
         let Some(at) = self.place(from)? else { return Ok(ControlFlow::Continue(())) };
-        self.walk(at, &mut |record| {
-            for txn in record.txns().map_err(|why| damaged(record.at, &why))? {
+        self.walk(at, READ_PIECE, &mut |record| {
+            for txn in self.txns(record)? {
                 if visit(txn.settlement).is_break() {
                     return Ok(ControlFlow::Break(()));
                 }
@@ -459,10 +472,10 @@ impl Journal for NatsJournal {
             marks.release(at);
             at
         };
-        let remote = self.remote.clone();
+        let broker = Arc::clone(&self.broker);
         self.runtime.spawn(async move {
             // What could not be removed goes with the next part.
-            if let Err(Trouble::Later(why)) = remote.trim(at).await {
+            if let Err(Trouble::Later(why)) = broker.trim(at).await {
                 tracing::debug!(why, "the front of the journal was not removed");
             }
         });
