@@ -23,7 +23,7 @@ use busway_types::{Clock as _, Entropy as _, SplitMix, SystemClock};
 use crate::check::AtTheEnd;
 use crate::history::{History, Seen};
 use crate::load::Board;
-use crate::node::{Address, Node, PATIENCE, Place, SERVICES, agent};
+use crate::node::{Address, Node, PATIENCE, Place, SERVICES};
 
 const PUBLISHERS: u8 = 3;
 /// How long a node lives at most, once it is there.
@@ -197,7 +197,7 @@ fn at_work(node: &mut Node) -> Result<Address, String> {
     let clock = SystemClock::new();
     let began = clock.now();
     loop {
-        let status: StatusReport = get(&address, "/v1/status")?;
+        let status: StatusReport = address.get("/v1/status")?;
         if status.node.standby.is_none() && status.services.len() >= SERVICES {
             return Ok(address);
         }
@@ -213,7 +213,7 @@ fn until_quiet(address: &Address, board: &Board) -> Result<(), String> {
     let clock = SystemClock::new();
     let (mut moved, mut before, mut quiet) = (clock.now(), None, 0);
     loop {
-        let status: StatusReport = get(address, "/v1/status")?;
+        let status: StatusReport = address.get("/v1/status")?;
         let subs = status.services.iter().flat_map(|service| &service.subscriptions);
         let open: u64 = subs.map(|sub| sub.lag + (sub.parked + sub.in_flight + sub.backlog_events) as u64).sum();
         let left =
@@ -236,7 +236,7 @@ fn until_quiet(address: &Address, board: &Board) -> Result<(), String> {
 fn look(address: &Address) -> Result<AtTheEnd, String> {
     let mut counters = BTreeMap::new();
     for service in ["count", "recount", "rewrite", "flaky"] {
-        let page: KvPage = get(address, &format!("/v1/kv/{service}?limit=1000"))?;
+        let page: KvPage = address.get(&format!("/v1/kv/{service}?limit=1000"))?;
         let value = |entry: busway_gateway::api::KvEntry| {
             let text = entry.data.map(|raw| raw.get().to_owned()).or(entry.text).unwrap_or_default();
             Ok((entry.key, text.parse().map_err(|_| format!("{service} keeps no number: {text}"))?))
@@ -244,13 +244,6 @@ fn look(address: &Address) -> Result<AtTheEnd, String> {
         let values: Result<BTreeMap<String, u64>, String> = page.entries.into_iter().map(value).collect();
         counters.insert(service.to_owned(), values?);
     }
-    let page: DeadPage = get(address, "/v1/dead?limit=1000000")?;
+    let page: DeadPage = address.get("/v1/dead?limit=1000000")?;
     Ok(AtTheEnd { counters, dead: page.letters.into_iter().map(|letter| letter.id).collect() })
-}
-
-fn get<T: serde::de::DeserializeOwned>(address: &Address, path: &str) -> Result<T, String> {
-    let failed = |error: ureq::Error| format!("{path}: {error}");
-    let mut answer = agent().get(address.url(path)).header("Authorization", address.bearer()).call().map_err(failed)?;
-    let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(failed)?;
-    serde_json::from_str(&text).map_err(|error| format!("{path}: {error}: {text}"))
 }

@@ -10,7 +10,7 @@ use busway_types::{Clock as _, Entropy as _, SplitMix, SystemClock};
 
 use crate::load::Board;
 use crate::node::{Address, Node, Place};
-use crate::{EVENTS_PER_KILL, LIFE_MS, Lives, at_work, get, number, run, tell};
+use crate::{EVENTS_PER_KILL, LIFE_MS, Lives, at_work, number, run, tell};
 
 /// How long a node may take to be at work after the owner was killed: the lease, and the time to start on a loaded machine.
 const TAKEOVER: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ fn trouble(server: &mut Nats, kill: u64) -> Result<(), String> {
 
 /// The node is there, waits, and says for whom.
 fn stands_by(address: &Address) -> Result<(), String> {
-    let status: StatusReport = get(address, "/v1/status")?;
+    let status: StatusReport = address.get("/v1/status")?;
     match &status.node.standby {
         Some(why) if why.contains("does not own the bus") && status.services.is_empty() => Ok(()),
         _ => Err(format!("it does not wait: {status:#?}")),

@@ -1,7 +1,7 @@
 //! What well-behaved programs do: each program has a test of its name.
 
 use crate::harness::{App, Bus, event, keyed, text};
-use busway_gateway::api::{HeaderField, PublishRequest};
+use busway_gateway::api::{DeadFilter, HeaderField, PublishRequest};
 use busway_tests::programs;
 use std::time::Duration;
 
@@ -328,4 +328,19 @@ pub(crate) fn documented() {
         assert!(show("wit").contains(&format!("/// {said}")), "{}", show("wit"));
     }
     assert!(show("asyncapi").contains("test.greetings.v1.door.came"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+pub(crate) async fn mended() {
+    let (_app, bus) = alone(programs::MENDED, "mended").await;
+    bus.send("public.mended", "first").await;
+    bus.idle().await;
+    assert_eq!(bus.dead().await.len(), 1);
+    bus.send("public.mended", "mend").await;
+    bus.idle().await;
+    let all = DeadFilter::default();
+    assert_eq!(bus.node.admin().dead_retry(all).await.expect("retried").changed, 1);
+    bus.idle().await;
+    assert_eq!((bus.dead().await.len(), bus.texts("public.mended.out").await), (0, vec!["first".to_owned()]));
+    bus.stop().await;
 }

@@ -3,6 +3,8 @@
 //! `programs`, `bad` and `services` have a constant per guest (`programs::ECHO` is the path of its component, `bad::*` is
 //! text for [`assemble`]); `foreach_program!` and `foreach_bad_component!` name them all.
 
+pub mod node;
+
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
 /// The binary of a component written as text.

@@ -23,18 +23,21 @@ pub struct Guarantee {
 }
 
 /// What is guaranteed, by `memory:`, `file:` and `nats:`.
-const ROWS: [(&str, [&str; 3]); 12] = [
+const ROWS: [(&str, [&str; 3]); 15] = [
     ("acknowledged survives the process", ["no", "native", "native"]),
     ("acknowledged survives a power cut of the machine", ["no", "native", "with replicas, or `sync_interval: always`"]),
     ("acknowledgement, publications and key-value in one commit", ["host", "host", "host"]),
     ("order by key, strict order", ["host", "host", "host"]),
     ("back-off, delay, expiry, dead letters with reason and attempts", ["host", "host", "host"]),
+    ("fan-out, competing consumers, payloads and headers as published", ["host", "host", "host"]),
+    ("backpressure: publishers wait, then are told `overloaded`", ["host", "host", "host"]),
     ("deduplication by topic and id, across owners", ["host", "host", "host"]),
     ("key-value with conflicts found at commit", ["host", "host", "host"]),
     ("replay, start at a time, trace", ["recent events", "host", "host"]),
     ("several nodes, of which one owns the bus and another takes over", ["no", "no", "native"]),
     ("the work of one bus spread over nodes", ["no", "no", "not yet"]),
     ("key-value, parked and delayed events larger than memory", ["no", "host", "no"]),
+    ("goes on by itself when the broker was restarted or away", ["no broker", "no broker", "host"]),
     ("a stale owner changes nothing", ["one process", "file lock", "native"]),
 ];
 

@@ -4,6 +4,7 @@
 //! the command line and the files. Exit codes: 0 ok, 1 the thing asked failed, 2 wrong usage.
 
 mod brokers;
+mod conformance;
 mod demo;
 mod guests;
 mod http_bench;
@@ -26,6 +27,8 @@ Commands:
   demo      A week of earthquakes through four services, every number checked
   test      All tests: builds the guests, installs the validators of documents (npm), then runs
             `cargo test --workspace ARGUMENTS`
+  conformance
+            Asks the same of every engine, on real brokers: a table with a column per engine and a row per behaviour
   crash     Kills a node under load again and again: --kills N (200), --seed N (1)
   sim       All stages on one thread from a seed, with faults: --seeds N (1000), --first N (0), --steps N
   fuzz      Mutated inputs for everything that reads what others wrote: --seconds N (60), --seed N
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let done = match command.as_deref() {
         Some("demo") if rest.is_empty() => demo::run(),
         Some("guests") if rest.is_empty() => guests::build(),
+        Some("conformance") if rest.is_empty() => conformance::run(),
         Some("test") => test(&rest),
         Some("bench") => bench(&rest),
         Some("bench-http") => match proofs::Numbers::parse(&rest, &["--pairs", "--seconds", "--connections"]) {
@@ -80,7 +84,9 @@ fn main() -> ExitCode {
         },
         Some("help" | "--help" | "-h") => return help(true),
         None => return help(false),
-        Some(word @ ("demo" | "guests")) => return wrong(&format!("`cargo xtask {word}` takes no arguments")),
+        Some(word @ ("demo" | "guests" | "conformance")) => {
+            return wrong(&format!("`cargo xtask {word}` takes no arguments"));
+        }
         Some(unknown) => return wrong(&format!("there is no command `{unknown}`")),
     };
     match done {
@@ -116,7 +122,9 @@ fn test(arguments: &[OsString]) -> Result<()> {
     tools::python("tests/clients/requirements.txt")?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
-    process::run(process::cargo().arg("test").args(all).args(arguments))
+    conformance::forget()?;
+    process::run(process::cargo().arg("test").args(all).args(arguments))?;
+    conformance::print()
 }
 
 fn bench(arguments: &[OsString]) -> Result<()> {

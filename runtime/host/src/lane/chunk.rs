@@ -2,12 +2,13 @@
 //!
 //! Role: gives the deliveries of a chunk to a guest one after the other, each a transaction of its own, and decides
 //! which later ones are void: after a failure those of its key (all when strict, none when unordered), after a trap, a
-//! time-out or a full outbox the whole rest.
+//! time-out or a full outbox the whole rest. One that expired while it waited here is not given to the guest any more: it goes
+//! back as one that was not run, and the dispatcher settles it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use busway_types::{Chunk, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
+use busway_types::{Chunk, Clock, Delivery, DeliveryResult, Event, Key, Ordering, Outcome, Report};
 use wasmtime::Store;
 use wasmtime::component::TypedFunc;
 
@@ -60,12 +61,22 @@ struct Void<'c> {
     ordering: Ordering,
     keys: Vec<&'c Key>,
     rest: bool,
+    /// Tells whether one has expired; none when none of them can.
+    clock: Option<&'c dyn Clock>,
 }
 
 impl<'c> Void<'c> {
-    fn contains(&self, event: &Event) -> bool {
+    fn contains(&mut self, event: &'c Event) -> bool {
         // Nearly always nothing is void, and then the event is not looked at.
-        self.rest || (!self.keys.is_empty() && event.key.as_ref().is_some_and(|key| self.keys.contains(&key)))
+        if self.rest || (!self.keys.is_empty() && event.key.as_ref().is_some_and(|key| self.keys.contains(&key))) {
+            return true;
+        }
+        let expired = self.clock.is_some_and(|clock| event.expires.is_some() && event.is_expired(clock.now()));
+        if expired {
+            // What follows it waits until that is settled.
+            self.failed(event);
+        }
+        expired
     }
 
     fn failed(&mut self, event: &'c Event) {
@@ -92,7 +103,9 @@ pub(super) fn run(lane: &Shared, idle: Option<Box<Instance>>, chunk: &Arc<Chunk>
     };
 
     let mut tally = Tally { lane, stats: LaneStats::default(), made: 0, gone: 0 };
-    let mut void = Void { ordering, keys: Vec::new(), rest: false };
+    let expiring = deliveries.iter().any(|delivery| delivery.logged.event.expires.is_some());
+    let expiry = expiring.then_some(&**clock as &dyn Clock);
+    let mut void = Void { ordering, keys: Vec::new(), rest: false, clock: expiry };
     let now = clock.monotonic_ns();
     let mut context = ChunkContext::new(chunk.clone(), binding.subscription, lane.sink.clone(), now, reported.clone());
     let per_event = lane.linked.service.settings.instances == Instancing::PerEvent;
