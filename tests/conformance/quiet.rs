@@ -138,7 +138,7 @@ fn payloads(place: &mut Place) -> Result<Found, String> {
     let large: Vec<u8> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let code = base64::engine::general_purpose::STANDARD.encode(&large);
     let empty = PublishRequest { topic: "conf.in".to_owned(), ..PublishRequest::default() };
-    bus.publish(&[empty.clone()])?;
+    bus.publish(std::slice::from_ref(&empty))?;
     bus.publish(&[PublishRequest { base64: Some(code), ..empty.clone() }])?;
     let out = bus.has("conf.out", 2)?;
     check(bytes(&out[0]).is_empty() && bytes(&out[1]) == large, || "payloads came out changed".to_owned())?;
@@ -236,7 +236,7 @@ fn dedupe(place: &mut Place) -> Result<Found, String> {
     let bus = bus(place, "", &[("carry", programs::FORWARD, settings)])?;
     let id = "018f4e5c-1111-7abc-8def-0123456789ab";
     let once = PublishRequest { id: Some(id.to_owned()), ..event("conf.in", "once") };
-    let first = bus.publish(&[once.clone()])?;
+    let first = bus.publish(std::slice::from_ref(&once))?;
     let again = bus.publish(&[once.clone(), event("conf.in", "other"), once])?;
     check(first[0].offset == again[0].offset && first[0].offset == again[2].offset, || format!("{first:?} {again:?}"))?;
     bus.settled("carry")?;

@@ -1,5 +1,6 @@
 //! Cells, and what they should be.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use busway_engine::{EngineKind, guarantees};
@@ -105,7 +106,7 @@ impl Cell {
                 Err(error) => Some(error),
             },
         };
-        println!("{engine}: {}: {}", row.what, wrong.as_deref().unwrap_or(how));
+        drop(writeln!(std::io::stdout(), "{engine}: {}: {}", row.what, wrong.as_deref().unwrap_or(how)));
         Self { what: row.what, said: how.to_owned(), wrong }
     }
 }

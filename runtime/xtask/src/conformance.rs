@@ -69,24 +69,26 @@ fn table(columns: &[Column]) -> String {
     let Some(first) = columns.first() else { return String::new() };
     let head = std::iter::once("").chain(columns.iter().map(|column| column.engine.as_str()));
     let mut lines: Vec<Vec<String>> = vec![head.map(str::to_owned).collect()];
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for row in &first.cells {
         let mut line = vec![row.what.clone()];
         for column in columns {
             let cell = column.cells.iter().find(|cell| cell.what == row.what);
             line.push(cell.map_or_else(|| "NOT ASKED".to_owned(), Cell::shown));
             if let Some(told) = cell.and_then(|cell| cell.wrong.as_ref()) {
-                wrong.push_str(&format!("{}: {}: {told}\n", column.engine, row.what));
+                wrong.push(format!("{}: {}: {told}", column.engine, row.what));
             }
         }
         lines.push(line);
     }
     let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..=columns.len()).map(width).collect();
-    let pad = |(cell, width): (&String, &usize)| format!("{cell:width$}");
-    let shown = lines.iter().map(|line| line.iter().zip(&widths).map(pad).collect::<Vec<_>>().join("  "));
-    let shown: String = shown.map(|line| format!("{}\n", line.trim_end())).collect();
-    format!("\n{shown}{wrong}")
+    let shown = lines.iter().map(|line| {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_owned()
+    });
+    let all: Vec<String> = std::iter::once(String::new()).chain(shown).chain(wrong).collect();
+    all.join("\n") + "\n"
 }
 
 impl Cell {
