@@ -235,9 +235,9 @@ fn dedupe(place: &mut Place) -> Result<Found, String> {
     let settings = "subscribe = [\"conf.in\"]\nconfig = { to = \"conf.out\" }\n";
     let bus = bus(place, "", &[("carry", programs::FORWARD, settings)])?;
     let id = "018f4e5c-1111-7abc-8def-0123456789ab";
-    let once = PublishRequest { id: Some(id.to_owned()), ..event("conf.in", "once") };
+    let once = PublishRequest { id: Some(id.to_owned()), ..keyed("conf.in", "one", "once") };
     let first = bus.publish(std::slice::from_ref(&once))?;
-    let again = bus.publish(&[once.clone(), event("conf.in", "other"), once])?;
+    let again = bus.publish(&[once.clone(), keyed("conf.in", "one", "other"), once])?;
     check(first[0].offset == again[0].offset && first[0].offset == again[2].offset, || format!("{first:?} {again:?}"))?;
     bus.settled("carry")?;
     let out = texts(&bus.has("conf.out", 2)?);
