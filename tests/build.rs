@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const TARGET: &str = "wasm32-wasip2";
-const SERVICES: [&str; 15] = [
+const SERVICES: [&str; 16] = [
     "chat",
     "checkout",
+    "greeter",
     "hello",
     "hello_raw",
     "loyalty",
@@ -26,7 +27,9 @@ const SERVICES: [&str; 15] = [
 ];
 /// What the services of the examples are made of. A component that `cargo xtask guests` puts into `shop/broken` only makes
 /// this run again.
-const EXAMPLES: [&str; 15] = [
+const EXAMPLES: [&str; 17] = [
+    "bridge/Cargo.toml",
+    "bridge/src",
     "chat/Cargo.toml",
     "chat/src",
     "hello/Cargo.toml",

@@ -2,6 +2,7 @@
 
 mod bad_components;
 mod bounds;
+mod bridge;
 mod browser;
 mod chat;
 mod commands;

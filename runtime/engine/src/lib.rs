@@ -31,6 +31,6 @@ pub use embedded::{Embedded, Storage};
 pub use guarantees::{EngineKind, Guarantee, guarantees};
 pub use mesh::{Mesh, To, Unsent};
 #[cfg(feature = "nats")]
-pub use nats::{InvalidNatsUrl, Nats, NatsUrl};
+pub use nats::{InvalidNatsUrl, Nats, NatsUrl, nats_connect};
 #[cfg(any(feature = "nats", feature = "amqp"))]
 pub use shared::{Fact, SharedEngine};

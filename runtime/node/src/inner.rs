@@ -9,6 +9,7 @@ use busway_host::Host;
 use busway_types::{Clock, Limits};
 use tokio::sync::watch;
 
+use crate::bridges::Bridges;
 use crate::contracts::Contracts;
 use crate::driver;
 use crate::publisher::Publisher;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     /// The other nodes of a bus that several share; none where none do.
     pub(crate) spread: Option<Arc<Spread>>,
     pub(crate) services: Catalog,
+    pub(crate) bridges: Bridges,
     pub(crate) durability: String,
     pub(crate) started_ns: u64,
     pub(crate) admin: SocketAddr,

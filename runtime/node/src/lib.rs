@@ -10,6 +10,7 @@
 //! ```
 
 mod admin;
+mod bridges;
 mod bus;
 mod contracts;
 mod dead_log;

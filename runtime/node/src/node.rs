@@ -15,6 +15,7 @@ use busway_types::{Clock, Limits, SystemClock};
 use tokio::sync::watch;
 
 use crate::admin::Admin;
+use crate::bridges::Bridges;
 use crate::contracts::Contracts;
 use crate::driver::{self, Driver, Event, ReportTap};
 use crate::edge::{Bound, Listening};
@@ -87,6 +88,7 @@ pub struct Node {
     gateway: Option<Arc<Listening>>,
     tasks: TaskSet,
     busy_tasks: Arc<watch::Sender<usize>>,
+    /// Whether something is scheduled, or comes in from a broker, so that it is never idle.
     schedules: bool,
     driver: Option<std::thread::JoinHandle<()>>,
 }
@@ -138,6 +140,7 @@ impl Node {
             host,
             spread,
             services: Catalog::default(),
+            bridges: Bridges::default(),
             durability,
             started_ns,
             admin: address,
@@ -151,7 +154,7 @@ impl Node {
             gateway: None,
             tasks: TaskSet::default(),
             busy_tasks: Arc::new(watch::Sender::new(0)),
-            schedules: app.services.values().any(|service| service.schedule.is_some()),
+            schedules: app.comes_to_no_end(),
             driver: Some(thread),
         };
         node.serve_admin(listener, token);
@@ -239,7 +242,8 @@ impl Node {
         self.admin.status().await.unwrap_or_else(|_| unreachable!("status cannot fail"))
     }
 
-    /// Returns when nothing is queued, in flight, parked or delayed, and no task runs. Never, when something is scheduled.
+    /// Returns when nothing is queued, in flight, parked or delayed, and no task runs. Never, when something is scheduled or comes in
+    /// over a bridge.
     pub async fn idle(&self) {
         if self.schedules {
             std::future::pending::<()>().await;

@@ -15,7 +15,8 @@ use crate::process;
 const TARGET: &str = "wasm32-wasip2";
 
 /// Services of the examples: the folder, and the crates' file names.
-const EXAMPLES: [(&str, &[&str]); 6] = [
+const EXAMPLES: [(&str, &[&str]); 7] = [
+    ("bridge/services", &["greeter"]),
     ("chat/services", &["chat"]),
     ("hello/services", &["hello"]),
     ("hello-raw/services", &["hello_raw"]),

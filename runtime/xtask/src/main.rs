@@ -120,6 +120,7 @@ fn test(arguments: &[OsString]) -> Result<()> {
     tools::python("tests/socketio/requirements.txt")?;
     tools::debian(&[("curl", "curl"), ("chromium", "chromium"), ("chromedriver", "chromium-driver")])?;
     tools::python("tests/clients/requirements.txt")?;
+    tools::python("examples/bridge/requirements.txt")?;
     let chosen = arguments.iter().any(|word| word == "-p" || word.to_string_lossy().starts_with("--package"));
     let all = if chosen { None } else { Some(process::EVERYTHING) };
     conformance::forget()?;

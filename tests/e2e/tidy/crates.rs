@@ -6,7 +6,7 @@ use std::process::Command;
 use super::files::none;
 
 /// Every crate of the runtime with what it may use of the others.
-const MAY_USE: [(&str, &[&str]); 14] = [
+const MAY_USE: [(&str, &[&str]); 15] = [
     ("busway-types", &[]),
     ("busway-log", &["busway-types"]),
     ("busway-dispatch", &["busway-types"]),
@@ -14,6 +14,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("busway-host", &["busway-types", "busway-contract"]),
     ("busway-engine", &["busway-types", "busway-log"]),
     ("busway-gateway", &["busway-types", "busway-contract"]),
+    ("busway-bridge", &["busway-types", "busway-engine"]),
     (
         "busway-node",
         &[
@@ -24,6 +25,7 @@ const MAY_USE: [(&str, &[&str]); 14] = [
             "busway-host",
             "busway-engine",
             "busway-gateway",
+            "busway-bridge",
         ],
     ),
     (
@@ -60,7 +62,18 @@ const MAY_USE: [(&str, &[&str]); 14] = [
 /// Dependencies that only these crates may have, by how their names begin.
 const RESERVED: [(&str, &[&str]); 2] = [
     ("wasmtime", &["busway-host"]),
-    ("tokio", &["busway-host", "busway-engine", "busway-gateway", "busway-node", "busway-cli", "busway-tests"]),
+    (
+        "tokio",
+        &[
+            "busway-host",
+            "busway-engine",
+            "busway-gateway",
+            "busway-bridge",
+            "busway-node",
+            "busway-cli",
+            "busway-tests",
+        ],
+    ),
 ];
 
 /// What each crate of the workspace depends on, in normal and build dependencies.
@@ -94,7 +107,7 @@ fn crates_depend_on_each_other_in_one_direction() {
         let wrong = ours.filter(|dependency| !allowed.contains(&dependency.as_str()));
         broken.extend(wrong.map(|dependency| format!("{name} uses {dependency}")));
     }
-    none("types <- {log, dispatch, contract, host} <- engine, gateway <- node <- cli", &broken);
+    none("types <- {log, dispatch, contract, host} <- engine, gateway <- bridge <- node <- cli", &broken);
 }
 
 #[test]

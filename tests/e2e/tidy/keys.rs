@@ -1,28 +1,28 @@
-//! The keys of the manifest's `[gateway]`, and the tables of the documents that list them.
+//! The keys of the manifest's `[gateway]` and `[bridges]`, and the tables of the documents that list them.
 //!
-//! A list of keys in `runtime/node/src/manifest/gateway` says above it `Keys of `TABLE`.`; a document has one table whose head
+//! A list of keys in `runtime/node/src/manifest/gateway` or `bridges.rs` says above it `Keys of `TABLE`.`; a document has one table whose head
 //! is `| key of `TABLE` |`, with each key in the first column. Both have the same keys.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::files::{none, with_extension};
 
-const SOURCES: &str = "runtime/node/src/manifest/gateway/";
+const SOURCES: [&str; 2] = ["runtime/node/src/manifest/gateway/", "runtime/node/src/manifest/bridges.rs"];
 const TABLES: [&str; 2] = ["README.md", "runtime/gateway/LIVE.md"];
 
 type Keys<'t> = BTreeMap<&'t str, BTreeSet<&'t str>>;
 
 #[test]
-fn every_key_of_the_gateway_is_documented_and_every_documented_one_is_read() {
+fn every_key_of_gateway_and_bridges_is_documented_and_every_documented_one_is_read() {
     let (sources, documents) = (with_extension(&["rs"]), with_extension(&["md"]));
     let (mut read, mut told) = (Keys::new(), Keys::new());
-    for source in sources.iter().filter(|source| source.path.starts_with(SOURCES)) {
+    for source in sources.iter().filter(|source| SOURCES.iter().any(|start| source.path.starts_with(start))) {
         read.extend(lists(&source.text).unwrap_or_else(|problem| panic!("{}: {problem}", source.path)));
     }
     for document in documents.iter().filter(|document| TABLES.contains(&document.path.as_str())) {
         told.extend(tables(&document.text));
     }
-    assert!(read.len() >= 12, "the lists are not found: {read:?}");
+    assert!(read.len() >= 13, "the lists are not found: {read:?}");
     let mut wrong: Vec<String> = Vec::new();
     for table in read.keys().chain(told.keys()).collect::<BTreeSet<_>>() {
         match (read.get(table), told.get(table)) {
@@ -36,7 +36,7 @@ fn every_key_of_the_gateway_is_documented_and_every_documented_one_is_read() {
             (None, _) => wrong.push(format!("there is a table of the keys of `{table}`, which is not read")),
         }
     }
-    none("keys of the gateway", &wrong);
+    none("keys of the gateway and of bridges", &wrong);
 }
 
 /// The lists of keys in a source.

@@ -37,10 +37,21 @@ struct Report {
     /// Whether `run` would start everything.
     ok: bool,
     services: Vec<Checked>,
+    /// The bridges that `run` would start. Nobody connects to their brokers here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    bridges: Vec<Bridged>,
     /// How the producers and handlers of each contract fit.
     contracts: Pairings,
     /// What of the gateway is probably not meant. `run` starts it all the same.
     gateway: Vec<String>,
+}
+
+/// A bridge, without what is secret.
+#[derive(Debug, Serialize)]
+struct Bridged {
+    name: String,
+    from: String,
+    to: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,7 +107,11 @@ pub(crate) fn run(args: &CheckArgs, output: &mut Output) -> Result<()> {
     // `run` does not look at what is not enabled, and so refuses nothing of it.
     let ok = !services.iter().any(Checked::is_refused);
     let gateway = advice(&app, &services, &uses);
-    let report = Report { ok, services, contracts, gateway };
+    let bridges = app.bridges().map(|bridge| {
+        let (from, to) = bridge.sides();
+        Bridged { name: bridge.name.clone(), from, to }
+    });
+    let report = Report { ok, services, bridges: bridges.collect(), contracts, gateway };
     if output.is_json() {
         output.json(&report)?;
     } else {
@@ -196,6 +211,9 @@ fn human(report: &Report, app: &Path, output: &mut Output) -> Result<()> {
                 output.line(format!("{} {name}: {kind} {}", "ok".green().bold(), does.join("; ")).trim_end())?;
             }
         }
+    }
+    for Bridged { name, from, to } in &report.bridges {
+        output.line(format!("{} bridge {name}: {} -> {}", "ok".green().bold(), shown(from), shown(to)))?;
     }
     let contracts = report.contracts.to_string();
     if !contracts.is_empty() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use busway_gateway::AdminToken;
-use busway_gateway::api::StatusReport;
+use busway_gateway::api::{BridgeStatus, StatusReport};
 use busway_host::Compiling;
 use busway_node::manifest::{App, EngineUrl, RunPolicy};
 use busway_node::{Node, NodeOptions};
@@ -201,15 +201,22 @@ async fn drain(node: Node, end: &End, signals: &mut Signals) -> Result<()> {
 
 /// What keeps a node from ever being idle.
 fn never_idle(app: &App) -> Option<String> {
-    app.services.values().filter(|service| service.enabled).find_map(|service| {
-        if service.schedule.is_some() {
-            Some(format!("service `{}` has a schedule", service.name))
-        } else if service.run == RunPolicy::Always {
-            Some(format!("service `{}` has run = \"always\"", service.name))
-        } else {
-            None
-        }
-    })
+    app.services
+        .values()
+        .filter(|service| service.enabled)
+        .find_map(|service| {
+            if service.schedule.is_some() {
+                Some(format!("service `{}` has a schedule", service.name))
+            } else if service.run == RunPolicy::Always {
+                Some(format!("service `{}` has run = \"always\"", service.name))
+            } else {
+                None
+            }
+        })
+        .or_else(|| {
+            let bridge = app.bridges().find(|bridge| bridge.comes_in())?;
+            Some(format!("messages come in over the bridge `{}`", bridge.name))
+        })
 }
 
 /// Where the node keeps its data, for whoever has to choose among several nodes.
@@ -248,7 +255,7 @@ fn standby_banner(report: &StatusReport, why: &str) {
 }
 
 fn banner(report: &StatusReport, app: &Path) {
-    let StatusReport { node, services, refused, detached, .. } = report;
+    let StatusReport { node, services, bridges, refused, detached, .. } = report;
     note(format!("busway {} runs {}", node.version, app.display()));
     note(format!("  engine  {}, durability {}", shown(&node.engine), node.durability));
     note(format!("  admin   http://{} (process {})", node.admin, node.pid));
@@ -266,6 +273,9 @@ fn banner(report: &StatusReport, app: &Path) {
         let answers = if answers.is_empty() { String::new() } else { format!("  answers {}", answers.join(", ")) };
         let reason = service.reason.as_ref().map_or_else(String::new, |r| format!(": {}", shown_lines(r)));
         note(format!("  service {} {}{handles}{answers}{reason}", service.name, service.state.as_str()));
+    }
+    for BridgeStatus { name, from, to, .. } in bridges {
+        note(format!("  bridge  {name}  {} -> {}", shown(from), shown(to)));
     }
     // The log has said why, once.
     if !refused.is_empty() {

@@ -1,7 +1,9 @@
 //! `busway status`.
 
 use anyhow::Result;
-use busway_gateway::api::{GatewayStatus, HttpStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport};
+use busway_gateway::api::{
+    BridgeDirection, BridgeStatus, GatewayStatus, HttpStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
+};
 use busway_types::{ServiceName, Topic};
 use clap::Args;
 use owo_colors::OwoColorize;
@@ -33,7 +35,7 @@ pub(crate) fn run(args: &StatusArgs, client: &Client, output: &mut Output) -> Re
 }
 
 fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
-    let StatusReport { node, bus, services, refused, detached } = report;
+    let StatusReport { node, bus, services, bridges, refused, detached } = report;
     let draining = if node.draining { ", shutting down" } else { "" };
     output.line(format!(
         "busway {} (process {}), up {}{draining}, admin API on {}",
@@ -66,6 +68,7 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         ))?;
     }
     services.iter().try_for_each(|service| remarks(service, output))?;
+    bridges.iter().try_for_each(|bridge| output.line(bridge_line(bridge)))?;
     for file in refused {
         output.line(format!("{} {}: {}", "refused".red().bold(), shown(&file.path), shown_lines(&file.reason)))?;
     }
@@ -133,6 +136,25 @@ fn gateway_line(gateway: &GatewayStatus) -> String {
     }
     if *turned_away > 0 {
         line.extend(["; turned away: ", &counted(*turned_away, "connection")]);
+    }
+    line
+}
+
+fn bridge_line(bridge: &BridgeStatus) -> String {
+    let BridgeStatus { name, direction, from, to, state, reason, copied, retried, refused } = bridge;
+    let mut line = format!("bridge {name} {state}: {} -> {}", shown(from), shown(to));
+    let copied_what = match direction {
+        BridgeDirection::In => "came in",
+        BridgeDirection::Out => "went out",
+    };
+    line.extend(["; ", &counted(*copied, "message"), " ", copied_what]);
+    for (number, what) in [(*retried, "not taken and tried again"), (*refused, "refused for good")] {
+        if number > 0 {
+            line.extend([", ", &count(number), " ", what]);
+        }
+    }
+    if let Some(reason) = reason {
+        line.extend(["; waits: ", &shown_lines(reason)]);
     }
     line
 }

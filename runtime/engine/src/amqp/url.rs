@@ -108,6 +108,12 @@ impl AmqpServer {
         self.ca = self.ca.or_else(|| look("BUSWAY_AMQP_CA").map(PathBuf::from));
         self
     }
+
+    /// Whether two addresses name one server and one virtual host, as far as they show it.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        let place = |server: &Self| (server.host.to_ascii_lowercase(), server.port, server.vhost.clone());
+        place(self) == place(other)
+    }
 }
 
 impl FromStr for AmqpServer {

@@ -6,6 +6,7 @@
 
 mod between;
 mod broker;
+mod client;
 mod facts;
 mod lease;
 mod remote;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use busway_types::{Clock, Limits};
 
 use self::broker::JetStream;
+pub use self::client::nats_connect;
 use self::remote::{Streams, connect};
 pub use self::url::{InvalidNatsUrl, NatsUrl};
 use crate::shared::{Broker, Opening, SharedEngine};

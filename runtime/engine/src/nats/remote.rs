@@ -45,6 +45,15 @@ pub(super) async fn connect(url: &NatsUrl) -> Result<Client, EngineError> {
                 }
             }
         });
+    let client = connect_with(options, url).await?;
+    if !client.is_server_compatible(2, 11, 0) {
+        return Err(too_old(url, &client));
+    }
+    Ok(client)
+}
+
+/// Connects with the login and the certificates of an address.
+pub(super) async fn connect_with(options: ConnectOptions, url: &NatsUrl) -> Result<Client, EngineError> {
     let refused = |what: &str, error: &dyn std::fmt::Display| {
         EngineError::Refused(format!("{what} {url}: {error}; check the address, the login and that the server runs"))
     };
@@ -65,11 +74,7 @@ pub(super) async fn connect(url: &NatsUrl) -> Result<Client, EngineError> {
         Some((cert, key)) => options.add_client_certificate(cert.clone(), key.clone()),
         None => options,
     };
-    let client = options.connect(&url.server).await.map_err(|error| refused("cannot connect to", &error))?;
-    if !client.is_server_compatible(2, 11, 0) {
-        return Err(too_old(url, &client));
-    }
-    Ok(client)
+    options.connect(&url.server).await.map_err(|error| refused("cannot connect to", &error))
 }
 
 fn too_old(url: &NatsUrl, client: &Client) -> EngineError {

@@ -112,6 +112,22 @@ impl NatsUrl {
         self.ca = self.ca.or_else(|| look("BUSWAY_NATS_CA").map(PathBuf::from));
         self
     }
+
+    /// Whether two addresses name one server, as far as they show it.
+    pub fn is_same_server(&self, other: &Self) -> bool {
+        let host = |url: &Self| url.server.split_once("://").map(|(_, host)| host.to_ascii_lowercase());
+        host(self) == host(other)
+    }
+
+    /// The server without the name of the bus, and without what is secret.
+    pub fn shown_server(&self) -> String {
+        let (scheme, host) = self.server.split_once("://").unwrap_or(("nats", &self.server));
+        let login = match &self.login {
+            Login::Nobody | Login::Credentials(_) => "",
+            Login::Password(..) | Login::Token(_) => "***@",
+        };
+        format!("{scheme}://{login}{host}")
+    }
 }
 
 /// A part of an address with its percent signs resolved.
@@ -122,12 +138,7 @@ fn decoded(text: &str) -> Result<String, InvalidNatsUrl> {
 
 impl fmt::Display for NatsUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, host) = self.server.split_once("://").unwrap_or(("nats", &self.server));
-        let login = match &self.login {
-            Login::Nobody | Login::Credentials(_) => "",
-            Login::Password(..) | Login::Token(_) => "***@",
-        };
-        write!(f, "{scheme}://{login}{host}/{}", self.name)
+        write!(f, "{}/{}", self.shown_server(), self.name)
     }
 }
 

@@ -118,7 +118,7 @@ impl AdminBackend for Fake {
                 warning: None,
                 room: "enough".into(),
             };
-            Ok(StatusReport { node, bus, services: vec![], refused: vec![], detached: vec![] })
+            Ok(StatusReport { node, bus, services: vec![], bridges: vec![], refused: vec![], detached: vec![] })
         })
     }
 

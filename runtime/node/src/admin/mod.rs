@@ -83,9 +83,10 @@ impl Admin {
         let receipts = self.inner.publisher.publish(drafts).await?;
         // Most batches have one topic: look each up once.
         let mut known: FxHashMap<Topic, (usize, Option<String>)> = FxHashMap::default();
-        let catalog = &self.inner.services;
+        let (catalog, bridges) = (&self.inner.services, &self.inner.bridges);
+        let selecting = |topic: &Topic| catalog.subscribers(topic) + bridges.subscribers(topic);
         let replies = receipts.into_iter().zip(topics).map(|(receipt, topic)| {
-            let (subscribers, hint) = known.entry(topic).or_insert_with_key(|topic| match catalog.subscribers(topic) {
+            let (subscribers, hint) = known.entry(topic).or_insert_with_key(|topic| match selecting(topic) {
                 0 => (0, catalog.nearest_pattern(topic)),
                 subscribers => (subscribers, None),
             });

@@ -52,6 +52,7 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
             warning: engine.warning,
             room: room(inner.engine.room()).to_owned(),
         },
+        bridges: inner.bridges.status(),
         services: services.iter().map(|service| service_status(inner, service, &stats)).collect(),
         refused: inner.services.refused(),
         detached: detached.collect(),

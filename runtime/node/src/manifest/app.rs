@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use busway_contract::Keys;
 use busway_types::{Limits, ServiceName};
 
+use super::bridges::BridgeConfig;
 use super::bus::BusConfig;
 use super::config::ServiceConfig;
 use super::error::LoadError;
@@ -102,6 +103,10 @@ impl App {
             return Err(refused("the file's name is not UTF-8; rename it".to_owned()));
         };
         let name: ServiceName = stem.parse().map_err(|e| refused(format!("{e}; rename the file")))?;
+        if let Some(bridge) = self.bridges().find(|bridge| bridge.service == name) {
+            let name = &bridge.name;
+            return Err(refused(format!("this name is that of the bridge `{name}`; rename this file or the bridge")));
+        }
         match self.manifest.as_ref().and_then(|m| m.services.get(&name).map(|s| (m, s))) {
             Some((manifest, service)) => Err(refused(format!(
                 "two services of one name: {} says that `{name}` is {}; rename this file or that service",
@@ -125,6 +130,17 @@ impl App {
     /// What the manifest says about the bus.
     pub fn bus(&self) -> BusConfig {
         self.manifest.as_ref().map(|m| m.bus.clone()).unwrap_or_default()
+    }
+
+    /// The bridges that are to run.
+    pub fn bridges(&self) -> impl Iterator<Item = &BridgeConfig> {
+        self.manifest.iter().flat_map(|manifest| &manifest.bridges).filter(|bridge| bridge.enabled)
+    }
+
+    /// Whether something is scheduled, or comes in from a broker, so that the node is never idle.
+    pub(crate) fn comes_to_no_end(&self) -> bool {
+        let is_scheduled = self.services.values().any(|service| service.schedule.is_some());
+        is_scheduled || self.bridges().any(BridgeConfig::comes_in)
     }
 
     /// What the manifest says about the gateway.

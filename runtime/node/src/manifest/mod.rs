@@ -8,6 +8,7 @@
 //! under `public.` and a service's own key-value. Never here: looking into components, starting anything.
 
 mod app;
+mod bridges;
 mod bus;
 mod config;
 mod contracts;
@@ -24,6 +25,7 @@ mod units;
 
 pub(crate) use app::components;
 pub use app::{App, MANIFEST, RefusedComponent};
+pub use bridges::{BridgeConfig, Way};
 pub use bus::{BusConfig, Durability, EngineUrl, InvalidBus};
 pub use config::{Denied, FileGrant, Instances, NetworkGrant, Origin, RunPolicy, ServiceConfig};
 pub use error::{Finding, LoadError};

@@ -8,12 +8,13 @@ use busway_contract::Keys;
 use busway_types::{Limits, Retention, ServiceName};
 use toml::de::DeTable;
 
+use super::bridges::BridgeConfig;
 use super::bus::{BusConfig, EngineUrl};
 use super::config::ServiceConfig;
 use super::error::{Finding, LoadError};
 use super::gateway::GatewayConfig;
 use super::reader::{Document, Table};
-use super::{contracts, gateway, limits, service, topics};
+use super::{bridges, contracts, gateway, limits, service, topics};
 
 /// The largest manifest, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -33,6 +34,8 @@ pub struct Manifest {
     pub services: BTreeMap<ServiceName, ServiceConfig>,
     /// `[gateway]`.
     pub gateway: GatewayConfig,
+    /// `[bridges.NAME]`, by name.
+    pub bridges: Vec<BridgeConfig>,
 }
 
 impl Manifest {
@@ -80,10 +83,6 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     let base = path.parent().unwrap_or(Path::new(""));
     let known = ["bus", "limits", "topics", "contracts", "services", "gateway", "bridges"];
     let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
-    if root.has("bridges") {
-        let problem = "`bridges` is not available in this version of busway".to_owned();
-        document.note(root.key_place("bridges"), problem, Some("take it out".to_owned()));
-    }
     let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability", "retention"]);
     let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
     let mut limits = limits.map(|table| limits::read(&table)).unwrap_or_default();
@@ -96,6 +95,7 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     for service in services.values_mut() {
         service.keys = keys.clone();
     }
+    let bridges = bridges::read(&root, &services);
     Manifest {
         path: path.to_owned(),
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
@@ -103,6 +103,7 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
         keys,
         services,
         gateway: gateway::read(&root, base),
+        bridges,
     }
 }
 

@@ -53,9 +53,7 @@ pub(super) fn read(table: &Table<'_>, name: ServiceName, manifest: &Path, base: 
     }
     let orderings = [("strict", Ordering::Strict), ("key", Ordering::Key), ("none", Ordering::None)];
     set(&mut service.ordering, table.word("ordering", &orderings));
-    if let Some(retry) = table.table("retry", format!("`retry` of {}", table.name), RETRY_KEYS) {
-        service.retry = read_retry(&retry);
-    }
+    service.retry = retry(table);
     service.task_timeout = table.duration("timeout", MS..=HOUR);
     set(&mut service.timeout, service.task_timeout);
     if let Some(memory) = table.bytes("memory", 1 << 20..=4 << 30) {
@@ -114,8 +112,11 @@ fn component(table: &Table<'_>, name: &ServiceName, base: &Path) -> PathBuf {
     base.join(text)
 }
 
-fn read_retry(table: &Table<'_>) -> RetryPolicy {
+/// The `retry` of a table.
+pub(super) fn retry(table: &Table<'_>) -> RetryPolicy {
     let mut retry = RetryPolicy::default();
+    let name = format!("`retry` of {}", table.name);
+    let Some(table) = table.table("retry", name, RETRY_KEYS) else { return retry };
     if let Some(attempts) = table.integer("attempts", 1..=1_000) {
         retry.attempts = attempts as u32;
     }

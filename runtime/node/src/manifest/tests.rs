@@ -169,8 +169,6 @@ fn what_is_not_a_topic_word_name_or_schedule_says_why() {
         ("[services.a]\ncomponent = \"oci://x\"", "not available in this version; give a path"),
         ("[bus]\nengine = \"amqp://localhost\"", "this build has no engine for `amqp:`"),
         ("[bus]\nengine = \"sqlite:x\"", "`sqlite:x` is not an engine"),
-        ("[bridges.a]\nx = 1", "`bridges` is not available in this version of busway"),
-        ("[bridges.a]", "`bridges` is not available in this version of busway"),
     ] {
         let told = refused(text);
         assert!(told.contains(message), "{text}\ngave\n{told}");

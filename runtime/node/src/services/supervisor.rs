@@ -25,6 +25,7 @@ use super::manifest::WatchedManifest;
 use super::prepare::{Prepared, Preparer};
 use super::scan::{Change, Fingerprint, Scanner};
 use super::tasks;
+use crate::bridges;
 use crate::driver::executor::Executor;
 use crate::driver::{Event, PARTITION, Target};
 use crate::error::StartError;
@@ -115,11 +116,13 @@ impl Supervisor {
                 Err(error) => self.could_not_start(&name, &error),
             }
         }
+        let bridges = bridges::stage(&self.inner, &self.tasks, self.app.bridges());
         self.detach_the_gone(&complete);
         let started: Vec<Arc<Service>> = complete.into_iter().map(|staged| self.go_live(staged)).collect();
         fitting::tell(&self.inner.services.all(), &self.app.keys());
         self.manifest.advise(&self.inner);
         self.inner.ready.send_replace(true);
+        bridges.open(&self.inner, &self.tasks);
         for service in started {
             self.start_sources(&service);
         }
@@ -132,7 +135,7 @@ impl Supervisor {
             let is_gone = match service {
                 // A contract that it handled before.
                 Some(staged) => !staged.attach.iter().any(|attach| attach.sub == known.id),
-                None => !self.known.contains_key(&known.service),
+                None => !self.known.contains_key(&known.service) && !self.inner.bridges.has(&known.service),
             };
             if known.detached_since.is_none() && is_gone {
                 // Whoever starts the node shows everything that is detached; once is enough.

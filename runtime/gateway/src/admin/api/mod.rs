@@ -19,8 +19,9 @@ pub use event::{Envelope, HeaderField, Payload, PublishReply, PublishRequest, Pu
 pub use problem::{ApiError, Problem};
 pub use replay::{ForgetRequest, Forgotten, ReplayReply, ReplayRequest};
 pub use status::{
-    BusStatus, DetachedSubscription, GatewayStatus, Health, HttpStatus, KvEntry, KvPage, KvQuery, NodeStatus,
-    RefusedFile, ServiceInfo, ServiceState, ServiceStatus, ShutdownRequest, StatusReport, SubscriptionStatus,
+    BridgeDirection, BridgeStatus, BusStatus, DetachedSubscription, GatewayStatus, Health, HttpStatus, KvEntry, KvPage,
+    KvQuery, NodeStatus, RefusedFile, ServiceInfo, ServiceState, ServiceStatus, ShutdownRequest, StatusReport,
+    SubscriptionStatus,
 };
 pub use time::parse_rfc3339;
 pub use trace::{Trace, TraceDelivery, TraceEvent, TraceOutcome, TraceQuery};

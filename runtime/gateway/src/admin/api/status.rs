@@ -24,6 +24,9 @@ pub struct StatusReport {
     pub bus: BusStatus,
     /// Every service, by name.
     pub services: Vec<ServiceStatus>,
+    /// Every bridge, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bridges: Vec<BridgeStatus>,
     /// Files that were refused, by path.
     pub refused: Vec<RefusedFile>,
     /// Subscriptions whose service is gone.
@@ -245,6 +248,40 @@ pub struct SubscriptionStatus {
     /// Why it delivers nothing now, if something holds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<String>,
+}
+
+/// Which way a bridge copies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BridgeDirection {
+    /// From a broker onto the bus.
+    In,
+    /// From the bus to a broker.
+    Out,
+}
+
+/// A bridge. Counts begin at the start of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeStatus {
+    /// Its name.
+    pub name: String,
+    /// Which way it copies.
+    pub direction: BridgeDirection,
+    /// Where from; no password is shown.
+    pub from: String,
+    /// Where to.
+    pub to: String,
+    /// `starting`, `connected` or `waiting`.
+    pub state: String,
+    /// Why it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Messages that were copied: safe on the bus and acknowledged, or confirmed by the broker.
+    pub copied: u64,
+    /// Messages that the broker did not take and that are tried again.
+    pub retried: u64,
+    /// Messages that were refused for good: by the bus, or by the broker.
+    pub refused: u64,
 }
 
 /// A file that cannot run.
