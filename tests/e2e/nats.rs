@@ -251,6 +251,25 @@ fn a_login_is_taken_from_the_address_and_the_environment_and_never_shown() {
 }
 
 #[test]
+fn a_token_is_taken_from_the_address_and_the_environment_and_never_shown() {
+    let (server, app) = (server(&["--auth", SECRET]), app());
+    let host = server.url().replace("nats://", "");
+    let from_address = Running::start(app.path(), &format!("nats://{SECRET}@{host}/a"), &["--log", "debug"], &[]);
+    let login = [("BUSWAY_NATS_TOKEN", SECRET)];
+    let from_environment = Running::start(app.path(), &format!("nats://{host}/b"), &["--log", "debug"], &login);
+    for node in [from_address, from_environment] {
+        node.says("service forward");
+        node.publish("one");
+        node.has_forwarded(&["one"]);
+        let told = node.ends();
+        assert!(!told.contains(SECRET), "{told}");
+    }
+    let mut stranger = Running::start(app.path(), &format!("nats://{host}/c"), &[], &[]);
+    assert_eq!(stranger.process.ended(), Some(1));
+    assert!(stranger.told().contains("check the address, the login"), "{}", stranger.told());
+}
+
+#[test]
 fn tls_is_spoken_where_the_address_says_so_and_only_with_who_is_trusted() {
     let (folder, app) = (tempfile::tempdir().expect("a folder"), app());
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use busway_tests::{root, services};
+use busway_tests::{SHOP, root};
 use busway_types::{Clock as _, SystemClock};
 
 use crate::edge::doors::{everything, make_key, ready};
@@ -24,15 +24,7 @@ impl Shop {
         let folder = tempfile::tempdir().expect("a folder");
         let shop = folder.path().join("shop");
         std::fs::create_dir_all(shop.join("services")).expect("made");
-        for (name, component) in [
-            ("checkout", services::CHECKOUT),
-            ("loyalty", services::LOYALTY),
-            ("payment", services::PAYMENT),
-            ("quotes", services::QUOTES),
-            ("shipping", services::SHIPPING),
-            ("stock", services::STOCK),
-            ("translate", services::TRANSLATE),
-        ] {
+        for (name, component) in SHOP {
             let target = shop.join("services").join(name).with_extension("wasm");
             std::fs::copy(component, target).expect("copied");
         }

@@ -5,20 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use busway_gateway::api::{Envelope, PublishRequest};
-use busway_tests::{root, services};
+use busway_tests::{SHOP, root, services};
 
 use crate::harness::{App, Bus, text};
 use crate::logs;
-
-const SHOP: [(&str, &str); 7] = [
-    ("checkout", services::CHECKOUT),
-    ("loyalty", services::LOYALTY),
-    ("payment", services::PAYMENT),
-    ("quotes", services::QUOTES),
-    ("shipping", services::SHIPPING),
-    ("stock", services::STOCK),
-    ("translate", services::TRANSLATE),
-];
 
 fn shop() -> App {
     SHOP.into_iter().fold(App::new(), |app, (name, component)| app.with(component, name))

@@ -7,6 +7,17 @@ pub mod node;
 
 include!(concat!(env!("OUT_DIR"), "/guests.rs"));
 
+/// The components of `examples/shop`, with the names of their services.
+pub const SHOP: [(&str, &str); 7] = [
+    ("checkout", services::CHECKOUT),
+    ("loyalty", services::LOYALTY),
+    ("payment", services::PAYMENT),
+    ("quotes", services::QUOTES),
+    ("shipping", services::SHIPPING),
+    ("stock", services::STOCK),
+    ("translate", services::TRANSLATE),
+];
+
 /// The binary of a component written as text.
 ///
 /// # Panics

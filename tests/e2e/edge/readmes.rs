@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use busway_tests::{programs, root, services};
+use busway_tests::{SHOP, programs, root, services};
 use serde_json::Value;
 
 use crate::browser::{Browser, Driver};
@@ -175,16 +175,7 @@ fn chat_runs_the_programs_and_commands_of_its_readme() {
 }
 
 fn shop() -> Example {
-    let components = [
-        ("checkout", services::CHECKOUT),
-        ("loyalty", services::LOYALTY),
-        ("payment", services::PAYMENT),
-        ("quotes", services::QUOTES),
-        ("shipping", services::SHIPPING),
-        ("stock", services::STOCK),
-        ("translate", services::TRANSLATE),
-    ];
-    Example::new("shop", &["busway.toml"], &components)
+    Example::new("shop", &["busway.toml"], &SHOP)
 }
 
 #[test]

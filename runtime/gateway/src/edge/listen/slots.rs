@@ -3,18 +3,12 @@
 //! Invariant: a [`Slot`] is given back exactly once, when whatever holds the connection's bytes is dropped.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-/// Who counts as one client: an IPv4 address, or the /64 network of an IPv6 address, all of which one host has.
-fn client(addr: IpAddr) -> IpAddr {
-    match addr.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 @ IpAddr::V4(_) => v4,
-    }
-}
+use crate::edge::rate::client_block;
 
 #[derive(Default)]
 struct Taken {
@@ -42,7 +36,7 @@ impl Slots {
 
     /// A place, unless the client has `most` already.
     pub(super) fn take(self: &Arc<Self>, addr: IpAddr, most: usize) -> Option<Slot> {
-        let client = client(addr);
+        let client = client_block(addr);
         let mut taken = self.taken();
         let count = taken.clients.entry(client).or_default();
         if *count >= most {
@@ -100,7 +94,7 @@ mod tests {
 
     #[test]
     fn one_network_of_ipv6_is_one_client_and_mapped_ipv4_is_ipv4() {
-        let same = |a: &str, b: &str| client(a.parse().expect("ip")) == client(b.parse().expect("ip"));
+        let same = |a: &str, b: &str| client_block(a.parse().expect("ip")) == client_block(b.parse().expect("ip"));
         assert!(same("2001:db8::1", "2001:db8::ffff:1"));
         assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
         assert!(same("::ffff:10.0.0.1", "10.0.0.1"));
