@@ -9,6 +9,7 @@ use async_nats::jetstream::{self, stream};
 use busway_brokers::{Nats, Rabbit};
 use busway_gateway::api::{BridgeStatus, DeadFilter, StatusReport};
 use busway_tests::{programs, root, services};
+use busway_types::{Clock as _, SystemClock};
 use futures_util::StreamExt as _;
 
 use crate::harness::App;
@@ -63,93 +64,136 @@ fn commands(readme: &str) -> Vec<(String, Vec<String>)> {
     block.split("$ ").skip(1).map(command).collect()
 }
 
-/// The example in a folder of its own, as `cargo xtask guests` leaves it, for a RabbitMQ at this address.
-fn example(folder: &Path, url: &str) {
-    let (from, to) = (root().join("examples/bridge"), folder.join("examples/bridge"));
-    std::fs::create_dir_all(to.join("services")).expect("folders");
-    let manifest = std::fs::read_to_string(from.join("busway.toml")).expect("the manifest");
-    assert_eq!(manifest.matches("amqp://localhost/").count(), 2);
-    std::fs::write(to.join("busway.toml"), manifest.replace("amqp://localhost", url)).expect("written");
-    for script in ["send.py", "receive.py"] {
-        std::fs::copy(from.join(script), to.join(script)).expect("copied");
+/// The example in a folder of its own, as `cargo xtask guests` leaves it.
+struct Example {
+    folder: tempfile::TempDir,
+    runtime: tempfile::TempDir,
+    /// Where the RabbitMQ is.
+    url: String,
+}
+
+impl Example {
+    fn new(url: String) -> Self {
+        let (folder, runtime) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (from, to) = (root().join("examples/bridge"), folder.path().join("examples/bridge"));
+        std::fs::create_dir_all(to.join("services")).expect("folders");
+        let manifest = std::fs::read_to_string(from.join("busway.toml")).expect("the manifest");
+        assert_eq!(manifest.matches("amqp://localhost/").count(), 2);
+        std::fs::write(to.join("busway.toml"), manifest.replace("amqp://localhost", &url)).expect("written");
+        for script in ["send.py", "receive.py"] {
+            std::fs::copy(from.join(script), to.join(script)).expect("copied");
+        }
+        std::fs::copy(services::GREETER, to.join("services/greeter.wasm")).expect("copied");
+        Self { folder, runtime, url }
     }
-    std::fs::copy(services::GREETER, to.join("services/greeter.wasm")).expect("copied");
+
+    /// Starts a script as its line in the README does.
+    fn script(&self, line: &str) -> Running {
+        let script = line.strip_prefix("target/pika/bin/python ").expect("a script").trim_end_matches(" &");
+        // Where `cargo xtask test` puts the packages of examples/bridge/requirements.txt.
+        let mut python = Command::new(root().join("target/tools/examples-bridge-requirements-txt/bin/python"));
+        python.arg(self.folder.path().join(script)).env("AMQP_URL", &self.url);
+        Running::start(python)
+    }
+
+    /// The arguments of a line with `busway`.
+    fn arguments(&self, line: &str) -> Vec<String> {
+        let of_folder = |word: &str| {
+            if word.starts_with("examples/") {
+                self.folder.path().join(word).display().to_string()
+            } else {
+                word.to_owned()
+            }
+        };
+        line.split_whitespace().skip(1).filter(|word| *word != "&").map(of_folder).collect()
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.runtime.path().join("log")).expect("the log")
+    }
+
+    /// Runs what the README says; gives what goes on: the node and the receiver.
+    fn run(&self) -> (NodeProcess, Running) {
+        let readme = std::fs::read_to_string(root().join("examples/bridge/README.md")).expect("a README");
+        let (mut node, mut receiver, mut done) = (None, None, 0);
+        for (line, prints) in commands(&readme) {
+            let arguments = self.arguments(&line);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let ask = || ask(self.runtime.path(), &arguments, "");
+            if line.starts_with("cargo xtask guests")
+                || line.ends_with("pip install -r examples/bridge/requirements.txt")
+            {
+                continue;
+            }
+            if line.starts_with("busway run") {
+                let log = std::fs::File::create(self.runtime.path().join("log")).expect("a file");
+                let child = command(self.runtime.path(), &arguments).stdout(Stdio::null()).stderr(log).spawn();
+                node = Some(NodeProcess(child.expect("the node starts")));
+            } else if line.starts_with("busway check") {
+                let told = ask();
+                assert!(told.contains("bridge hello: amqp://***@127.0.0.1") && !told.contains("guest"), "{told}");
+            } else if line.starts_with("busway status") {
+                let told = ask();
+                let (came, went) = ("1 message came in", "1 message went out");
+                for wanted in ["bridge hello connected", came, "bridge replies connected", went] {
+                    assert!(told.contains(wanted) && !told.contains("guest:"), "{told}");
+                }
+            } else if line.contains("receive.py") {
+                receiver = Some(self.script(&line));
+            } else {
+                self.script(&line).prints(&prints[0]);
+                receiver.as_ref().expect("it runs").prints(&prints[1]);
+                // The script prints when it has the message; the bridge hears of it a moment later.
+                until(self.runtime.path(), "both have copied one", |bridge| bridge.copied == 1);
+            }
+            done += 1;
+        }
+        assert_eq!(done, 5);
+        (node.expect("a node"), receiver.expect("a receiver"))
+    }
 }
 
 #[test]
-fn the_example_runs_as_its_readme_says() {
-    let rabbit = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
-    let (folder, runtime) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    example(folder.path(), &rabbit.url());
-    let readme = std::fs::read_to_string(root().join("examples/bridge/README.md")).expect("a README");
-    // Where `cargo xtask test` puts the packages of examples/bridge/requirements.txt.
-    let python = root().join("target/tools/examples-bridge-requirements-txt/bin/python");
-    let program = |line: &str| {
-        let script = line.strip_prefix("target/pika/bin/python ").expect("a script").trim_end_matches(" &");
-        let mut command = Command::new(&python);
-        command.arg(folder.path().join(script)).env("AMQP_URL", rabbit.url());
-        Running::start(command)
-    };
-    let busway = |line: &str| {
-        let words: Vec<String> =
-            line.split_whitespace().skip(1).filter(|word| *word != "&").map(str::to_owned).collect();
-        let of_folder = |word: String| {
-            if word.starts_with("examples/") { folder.path().join(word).display().to_string() } else { word }
-        };
-        words.into_iter().map(of_folder).collect::<Vec<_>>()
-    };
-    let mut node = None;
-    let mut receiver = None;
-    let mut done = Vec::new();
-    for (line, prints) in commands(&readme) {
-        let arguments: Vec<String> = busway(&line);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        if line.starts_with("cargo xtask guests") || line.contains("pip install -r examples/bridge/requirements.txt") {
-            continue;
-        }
-        if line.starts_with("busway run") {
-            let child = command(runtime.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-            node = Some(NodeProcess(child.expect("the node starts")));
-        } else if line.starts_with("busway check") {
-            let told = ask(runtime.path(), &arguments, "");
-            assert!(told.contains("bridge hello: amqp://***@127.0.0.1") && !told.contains("guest"), "{told}");
-        } else if line.starts_with("busway status") {
-            let told = ask(runtime.path(), &arguments, "");
-            for wanted in
-                ["bridge hello connected", "1 message came in", "bridge replies connected", "1 message went out"]
-            {
-                assert!(told.contains(wanted), "{told}");
-            }
-            assert!(!told.contains("guest:"), "{told}");
-        } else if line.contains("receive.py") {
-            receiver = Some(program(&line));
-        } else {
-            let sender = program(&line);
-            sender.prints(&prints[0]);
-            receiver.as_ref().expect("it runs").prints(&prints[1]);
-            // The script prints when it has the message; the bridge hears of it a moment later.
-            busway_counts(runtime.path());
-        }
-        done.push(line);
-    }
-    assert_eq!(done.len(), 5, "{done:?}");
+fn the_example_runs_as_its_readme_says_and_goes_on_when_the_server_is_back() {
+    let mut rabbit = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
+    let example = Example::new(rabbit.url());
+    let (mut node, receiver) = example.run();
+    // The server ends, and with it the queues, which are not durable.
     drop(receiver);
-    let mut node = node.expect("a node");
+    rabbit.kill().expect("killed");
+    until(example.runtime.path(), "both wait", |bridge| bridge.state == "waiting");
+    rabbit.start_again().expect("started");
+    until(example.runtime.path(), "the queues are not there", |bridge| {
+        bridge.reason.as_ref().is_some_and(|reason| reason.contains("NOT_FOUND"))
+    });
+    let receiver = example.script("target/pika/bin/python examples/bridge/receive.py");
+    receiver.prints(" [*] Waiting for messages. To exit press CTRL+C");
+    example.script("target/pika/bin/python examples/bridge/send.py").prints(" [x] Sent 'Hello World!'");
+    receiver.prints(" [x] Received Hello World! And hello, RabbitMQ!");
+    drop(receiver);
+    let told = example.log();
+    let lines: Vec<&str> = told.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    // Of each bridge one when the server went, and one before if its queue was not there yet.
+    assert!((2..=4).contains(&lines.len()), "{told}");
+    assert!(lines.iter().all(|line| line.contains("waiting, trying again by itself")), "{told}");
+    assert!(!told.contains("guest:guest"), "{told}");
     node.signal("-TERM");
-    assert_eq!(node.ended(), Some(0));
+    assert_eq!(node.ended(), Some(0), "{}", example.log());
 }
 
-/// Waits until both bridges have counted their message.
-fn busway_counts(runtime: &Path) {
-    for _ in 0..500 {
-        let told = ask(runtime, &["status", "--json"], "");
+/// Waits until something is so of every bridge.
+fn until(runtime: &Path, what: &str, is_so: impl Fn(&BridgeStatus) -> bool) {
+    let (clock, mut told) = (SystemClock::new(), String::new());
+    let began = clock.now();
+    while clock.now().since(began) < PATIENCE {
+        told = ask(runtime, &["status", "--json"], "");
         let report: StatusReport = serde_json::from_str(&told).expect("JSON");
-        if report.bridges.iter().all(|bridge| bridge.copied == 1) {
+        if report.bridges.iter().all(&is_so) {
             return;
         }
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    panic!("not both bridges have copied one");
+    panic!("{what}: not within {PATIENCE:?}: {told}");
 }
 
 fn bridge<'s>(status: &'s StatusReport, name: &str) -> &'s BridgeStatus {
@@ -166,6 +210,7 @@ fn app(nats: &Nats) -> App {
     App::new()
         .manifest(&format!(
             "[limits]\nevent-bytes = \"64KiB\"\n\n[bridges.in]\nfrom = \"{url}/stream/IN\"\nto = \"topic shop.in\"\n\n\
+             [bridges.typed]\nfrom = \"{url}/stream/TYPED\"\nto = \"topic test.values.v1.inputs.nothing\"\n\n\
              [bridges.out]\nfrom = \"topic shop.out\"\nto = \"{url}/stream/OUT?subject=out.a\"\n\
              retry = {{ attempts = 2, backoff = \"10ms\" }}\n"
         ))
@@ -174,6 +219,7 @@ fn app(nats: &Nats) -> App {
             programs::FORWARD,
             "subscribe = [\"shop.in\"]\npublish = [\"shop.out\"]\nconfig = { to = \"shop.out\" }\n",
         )
+        .service("mirror", programs::MIRROR, "")
 }
 
 async fn stream(context: &jetstream::Context, name: &str, subject: &str) {
@@ -194,6 +240,17 @@ async fn what_comes_in_is_handled_and_goes_out_over_a_restart_of_the_node() {
         let sent = context.publish("in.a", text.into()).await.expect("sent");
         sent.await.expect("stored");
     };
+    stream(&context, "TYPED", "typed").await;
+    for text in ["{}", "no JSON"] {
+        let sent = context.publish("typed", text.into()).await.expect("sent");
+        sent.await.expect("stored");
+    }
+    bus.until("what does not fit the contract is refused", |status| {
+        let bridge = bridge(status, "typed");
+        (bridge.copied, bridge.refused) == (1, 1)
+    })
+    .await;
+    assert_eq!(bus.texts("test.values.v1.inputs.nothing").await, ["{}"]);
     send("m0".to_owned()).await;
     send("x".repeat(100_000)).await;
     send("m1".to_owned()).await;

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::link::Link;
+use crate::message::Reading;
 use crate::place::Place;
 use crate::source::{Handle, Received, Source};
 use crate::{Broken, Bus, NotPublished, Phase};
@@ -52,6 +53,8 @@ pub struct Inward {
     pub key_header: String,
     /// Messages that are held at most.
     pub prefetch: usize,
+    /// Whether the id that a message names is that of its event, so that the same one again is recognised.
+    pub deduplicate: bool,
     /// The limits of the bus.
     pub limits: Limits,
 }
@@ -64,6 +67,12 @@ enum Done {
 }
 
 impl Inward {
+    /// How its messages are read.
+    pub(crate) fn reading(&self) -> Reading {
+        let (bridge, key_header) = (self.name.clone(), self.key_header.clone());
+        Reading { bridge, key_header, deduplicate: self.deduplicate }
+    }
+
     /// Runs until the phase is past [`Phase::Run`].
     pub async fn run(self, bus: Arc<dyn Bus>, link: Arc<Link>, mut phase: watch::Receiver<Phase>) {
         let mut tries = 0;

@@ -25,6 +25,24 @@ const LONGEST_CORRELATION: usize = 255;
 /// How headers begin that belong to busway or to a broker.
 const RESERVED: [&str; 3] = ["busway-", "amqp-", "nats-"];
 
+/// How messages are read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// The bridge.
+    pub(crate) bridge: String,
+    /// The header with their key.
+    pub(crate) key_header: String,
+    /// Whether ids of messages are those of events.
+    pub(crate) deduplicate: bool,
+}
+
+impl Reading {
+    /// The id of the event that a message with an id is to be.
+    pub(crate) fn id(&self, message: &str) -> Option<EventId> {
+        self.deduplicate.then(|| id_of(&self.bridge, "message", message))
+    }
+}
+
 /// A message that came in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Envelope {
@@ -42,7 +60,7 @@ impl Envelope {
     /// Takes a header for what it is.
     pub(crate) fn header(&mut self, key_header: &str, name: &str, value: String) {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
-        if is(key_header) && self.key.is_none() {
+        if is(key_header) && self.key.is_none() && !value.is_empty() {
             self.key = Some(value);
         } else if is(TRACEPARENT) && self.traceparent.is_none() && is_traceparent(&value) {
             self.traceparent = Some(value.into());
@@ -131,6 +149,12 @@ pub(crate) mod tests {
     use crate::KEY_HEADER;
     use busway_types::Timestamp;
 
+    impl Reading {
+        pub(crate) fn of(bridge: &str, deduplicate: bool) -> Self {
+            Self { bridge: bridge.to_owned(), key_header: KEY_HEADER.to_owned(), deduplicate }
+        }
+    }
+
     pub(crate) fn event(change: impl FnOnce(&mut Draft)) -> Event {
         let mut draft = Draft::new("orders.new".parse().expect("a topic"), Bytes::from_static(b"x"));
         change(&mut draft);
@@ -142,6 +166,7 @@ pub(crate) mod tests {
         let mut envelope = Envelope::default();
         let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         for (name, value) in [
+            ("busway-key", ""),
             ("Busway-Key", "k"),
             ("busway-key", "second"),
             ("traceparent", "00-xx"),
@@ -154,7 +179,16 @@ pub(crate) mod tests {
             envelope.header(KEY_HEADER, name, value.to_owned());
         }
         let headers: Vec<(&str, &str)> = envelope.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        assert_eq!(headers, [("busway-key", "second"), ("traceparent", "00-xx"), ("busway-hops", "many"), ("x", "1")]);
+        assert_eq!(
+            headers,
+            [
+                ("busway-key", ""),
+                ("busway-key", "second"),
+                ("traceparent", "00-xx"),
+                ("busway-hops", "many"),
+                ("x", "1")
+            ]
+        );
         assert_eq!((envelope.key.as_deref(), envelope.traceparent.as_deref()), (Some("k"), Some(trace)));
         assert_eq!((envelope.hops, envelope.correlation.as_deref()), (255, Some("c")));
         let topic: Topic = "t".parse().expect("a topic");

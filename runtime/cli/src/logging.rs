@@ -14,13 +14,17 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// What dependencies may say. The client of RabbitMQ calls it an error when a connection is lost and says so several times, which
+/// busway says once.
+const WARN_ELSEWHERE: &str = "warn,lapin=off";
+
 /// The filter that `level` means: a bare level is about busway, dependencies stay at `warn`.
 fn directives(level: &str) -> String {
     let mut parts = Vec::new();
     for part in level.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         match part.to_ascii_lowercase().as_str() {
             "info" | "debug" | "trace" => {
-                parts.insert(0, "warn".to_owned());
+                parts.insert(0, WARN_ELSEWHERE.to_owned());
                 // Targets match by their beginning: all crates of busway, and `busway::guest`.
                 parts.push(format!("busway={part}"));
             }
@@ -56,11 +60,11 @@ mod tests {
 
     #[test]
     fn a_bare_level_is_about_busway_and_not_about_its_dependencies() {
-        assert_eq!(directives("debug"), "warn,busway=debug");
-        assert_eq!(directives("info,busway_node=debug"), "warn,busway=info,busway_node=debug");
+        assert_eq!(directives("debug"), "warn,lapin=off,busway=debug");
+        assert_eq!(directives("info,busway_node=debug"), "warn,lapin=off,busway=info,busway_node=debug");
         assert_eq!(directives("error"), "error");
         assert_eq!(directives("wasmtime=debug"), "wasmtime=debug");
-        assert_eq!(directives("info, wasmtime=debug"), "warn,busway=info,wasmtime=debug");
+        assert_eq!(directives("info, wasmtime=debug"), "warn,lapin=off,busway=info,wasmtime=debug");
         assert!(EnvFilter::try_new(directives("busway_node=loud")).is_err());
     }
 }

@@ -17,7 +17,7 @@ pub(crate) use source::{AmqpSource, acknowledge, refuse};
 pub(crate) use target::AmqpTarget;
 
 use crate::Broken;
-use crate::message::{Envelope, headers_out, id_of};
+use crate::message::{Envelope, Reading, headers_out};
 
 /// The properties and headers of a message are in one frame, of which a server takes 128 KiB.
 const MOST_HEADER_BYTES: usize = 64 * 1024;
@@ -56,27 +56,31 @@ fn text(value: &AMQPValue) -> Option<String> {
 }
 
 /// The event that a message is to be. Headers that are tables or bytes are left out.
-fn envelope(delivery: Delivery, bridge: &str, key_header: &str) -> Envelope {
+fn envelope(delivery: Delivery, reading: &Reading) -> Envelope {
     let Delivery { exchange, routing_key, properties, data, .. } = delivery;
     let mut envelope = Envelope { data: data.into(), ..Envelope::default() };
     let own = |value: &Option<ShortString>| value.as_ref().map(|value| Box::from(value.as_str()));
     envelope.content_type = own(properties.content_type());
     envelope.correlation = own(properties.correlation_id());
     let id = properties.message_id().as_ref().map(ShortString::as_str).filter(|id| !id.is_empty());
-    envelope.id = id.map(|id| id_of(bridge, "message", id));
+    envelope.id = id.and_then(|id| reading.id(id));
     for (name, value) in properties.headers().iter().flat_map(FieldTable::inner) {
         let values = match value {
             AMQPValue::FieldArray(array) => array.as_slice(),
             value => std::slice::from_ref(value),
         };
         for value in values.iter().filter_map(text) {
-            envelope.header(key_header, name.as_str(), value);
+            envelope.header(&reading.key_header, name.as_str(), value);
         }
     }
+    let envelope_id = envelope.id;
     let mut add = |name: &str, value: Option<String>| {
         envelope.headers.extend(value.filter(|value| !value.is_empty()).map(|v| (name.into(), v.into())));
     };
     let string = |value: &Option<ShortString>| value.as_ref().map(|value| value.as_str().to_owned());
+    if envelope_id.is_none() {
+        add("amqp-message-id", string(properties.message_id()));
+    }
     add("amqp-exchange", Some(exchange.as_str().to_owned()));
     add("amqp-routing-key", Some(routing_key.as_str().to_owned()));
     add("amqp-type", string(properties.kind()));
@@ -138,6 +142,7 @@ fn properties(event: &Event, key_header: &str, now: Timestamp) -> Result<BasicPr
 mod tests {
     use super::*;
     use crate::KEY_HEADER;
+    use crate::message::id_of;
     use crate::message::tests::event;
     use busway_types::{EventId, Key, Limits};
 
@@ -158,7 +163,7 @@ mod tests {
         let properties = properties(&sent, KEY_HEADER, Timestamp(20_000)).expect("properties");
         assert_eq!(properties.expiration().as_ref().map(ShortString::as_str), Some("40000"), "what is left");
         assert_eq!(*properties.delivery_mode(), Some(PERSISTENT));
-        let came = envelope(delivery(properties), "a", KEY_HEADER);
+        let came = envelope(delivery(properties), &Reading::of("a", true));
         assert_eq!(came.id, Some(EventId::from_u128(7)), "the id of an event is one");
         assert_eq!((came.key.as_deref(), came.content_type.as_deref()), (Some("k"), Some("text/plain")));
         assert_eq!((came.correlation.as_deref(), came.hops, &*came.data), (Some("c"), 1, &b"x"[..]));
@@ -189,10 +194,12 @@ mod tests {
             table.insert(name.into(), value);
         }
         let properties = BasicProperties::default().with_headers(table).with_message_id("m-1".into());
-        let came = envelope(delivery(properties), "a", KEY_HEADER);
+        let came = envelope(delivery(properties.clone()), &Reading::of("a", true));
         let headers: Vec<String> = came.headers.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(headers, ["b=true", "d=0.5", "i=-7", "amqp-exchange=logs", "amqp-routing-key=a.b"]);
         assert_eq!((came.key.as_deref(), came.id), (Some("5"), Some(id_of("a", "message", "m-1"))));
+        let other = envelope(delivery(properties), &Reading::of("a", false));
+        assert!(other.id.is_none() && other.headers.contains(&("amqp-message-id".into(), "m-1".into())), "{other:?}");
     }
 
     #[test]

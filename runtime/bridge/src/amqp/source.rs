@@ -13,6 +13,7 @@ use lapin::{Acker, Channel, Connection, Consumer};
 use super::{broken, connect, envelope};
 use crate::Broken;
 use crate::inward::Inward;
+use crate::message::Reading;
 use crate::place::Amqp;
 use crate::source::{BATCH_BYTES, Handle, Received};
 
@@ -21,8 +22,7 @@ pub(crate) struct AmqpSource {
     connection: Connection,
     channel: Channel,
     consumer: Consumer,
-    bridge: String,
-    key_header: String,
+    reading: Reading,
     most: usize,
 }
 
@@ -38,8 +38,7 @@ impl AmqpSource {
             .basic_consume(queue, ShortString::default(), BasicConsumeOptions::default(), FieldTable::default())
             .await
             .map_err(|error| broken(&format!("the queue `{name}` cannot be read"), &error))?;
-        let (bridge_name, key_header) = (bridge.name.clone(), bridge.key_header.clone());
-        Ok(Self { connection, channel, consumer, bridge: bridge_name, key_header, most: bridge.prefetch })
+        Ok(Self { connection, channel, consumer, reading: bridge.reading(), most: bridge.prefetch })
     }
 
     pub(crate) async fn gather(&mut self) -> Result<Vec<Received>, Broken> {
@@ -64,7 +63,7 @@ impl AmqpSource {
             Some(Ok(delivery)) => {
                 let acker = delivery.acker.clone();
                 let shown = format!("{} of this connection", delivery.delivery_tag);
-                let envelope = envelope(delivery, &self.bridge, &self.key_header);
+                let envelope = envelope(delivery, &self.reading);
                 Ok(Received { envelope, handle: Handle::Amqp(Box::new(acker)), shown })
             }
             Some(Err(error)) => Err(broken("the connection to RabbitMQ is lost", &error)),

@@ -19,7 +19,7 @@ pub(crate) use target::NatsTarget;
 
 use crate::Broken;
 use crate::link::Link;
-use crate::message::{CORRELATION, Envelope, headers_out, id_of};
+use crate::message::{CORRELATION, Envelope, Reading, headers_out};
 
 const MESSAGE_ID: &str = "Nats-Msg-Id";
 const CONTENT_TYPE: &str = "Content-Type";
@@ -35,6 +35,7 @@ struct Connection {
 }
 
 impl Connection {
+    /// `held` messages wait for whoever reads them.
     async fn open(url: &NatsUrl, bridge: &str, held: usize, link: &Arc<Link>) -> Result<Self, Broken> {
         let in_use = Arc::new(AtomicBool::new(false));
         let (flag, link) = (Arc::clone(&in_use), Arc::clone(link));
@@ -72,19 +73,20 @@ fn note(link: &Link, event: &Event) {
 }
 
 /// The event that a message is to be.
-fn envelope(message: async_nats::Message, bridge: &str, key_header: &str) -> Envelope {
+fn envelope(message: async_nats::Message, reading: &Reading) -> Envelope {
     let async_nats::Message { subject, reply, payload, headers, .. } = message;
     let mut envelope = Envelope { data: payload, ..Envelope::default() };
     for (name, values) in headers.iter().flat_map(HeaderMap::iter) {
         for value in values {
             let name: &str = name.as_ref();
             let value = value.as_str();
-            if name.eq_ignore_ascii_case(MESSAGE_ID) && envelope.id.is_none() && !value.is_empty() {
-                envelope.id = Some(id_of(bridge, "message", value));
+            let is_id = name.eq_ignore_ascii_case(MESSAGE_ID) && envelope.id.is_none() && !value.is_empty();
+            if let Some(id) = reading.id(value).filter(|_| is_id) {
+                envelope.id = Some(id);
             } else if name.eq_ignore_ascii_case(CONTENT_TYPE) && envelope.content_type.is_none() {
                 envelope.content_type = Some(value.into());
             } else {
-                envelope.header(key_header, name, value.to_owned());
+                envelope.header(&reading.key_header, name, value.to_owned());
             }
         }
     }
@@ -139,7 +141,7 @@ mod tests {
             description: None,
             length: 1,
         };
-        let came = envelope(message, "a", KEY_HEADER);
+        let came = envelope(message, &Reading::of("a", true));
         assert_eq!(came.id, Some(EventId::from_u128(7)), "the id of an event is one");
         assert_eq!((came.key.as_deref(), came.content_type.as_deref()), (Some("k"), Some("text/plain")));
         assert_eq!((came.correlation.as_deref(), came.hops, &*came.data), (Some("c"), 1, &b"x"[..]));

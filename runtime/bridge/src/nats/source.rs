@@ -18,7 +18,7 @@ use super::{Connection, broken, envelope};
 use crate::Broken;
 use crate::inward::Inward;
 use crate::link::Link;
-use crate::message::id_of;
+use crate::message::{Reading, id_of};
 use crate::place::Nats;
 use crate::source::{BATCH_BYTES, Handle, Received};
 
@@ -28,14 +28,17 @@ const ASK_FOR: Duration = Duration::from_secs(5);
 const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How often a server with nothing to deliver says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Those of them that may wait while the bus takes nothing; more are dropped.
+const SIGNS_OF_LIFE: usize = 1_024;
+/// Messages of a subject that may wait, for each that is held; more are dropped, as core NATS does.
+const HELD_OF_SUBJECT: usize = 16;
 
 /// An open subject or stream.
 pub(crate) struct NatsSource {
     /// Held, so that it lives as long as this.
     connection: Connection,
     messages: Messages,
-    bridge: String,
-    key_header: String,
+    reading: Reading,
     most: usize,
 }
 
@@ -47,8 +50,11 @@ enum Messages {
 
 impl NatsSource {
     pub(crate) async fn open(bridge: &Inward, url: &NatsUrl, at: &Nats, link: &Arc<Link>) -> Result<Self, Broken> {
-        // Of a stream no more than this is ever asked for.
-        let held = bridge.prefetch.max(16) * 2;
+        // Core NATS gives what it has; of a stream no more than twice `prefetch` is asked for, and signs of life come in between.
+        let held = match at {
+            Nats::Subject { .. } => bridge.prefetch * HELD_OF_SUBJECT,
+            _ => bridge.prefetch * 2 + SIGNS_OF_LIFE,
+        };
         let connection = Connection::open(url, &bridge.name, held, link).await?;
         let messages = match at {
             Nats::Subject { subject, group } => {
@@ -69,7 +75,7 @@ impl NatsSource {
                     deliver_policy: if *only_new { DeliverPolicy::New } else { DeliverPolicy::All },
                     ack_policy: AckPolicy::Explicit,
                     ack_wait: ACK_WAIT,
-                    max_ack_pending: i64::try_from(held).unwrap_or(i64::MAX),
+                    max_ack_pending: i64::try_from(bridge.prefetch * 2).unwrap_or(i64::MAX),
                     filter_subject: filter.clone().unwrap_or_default(),
                     ..Config::default()
                 };
@@ -78,8 +84,7 @@ impl NatsSource {
             Nats::Target { .. } => return Err(Broken("nothing can be read there".to_owned())),
         };
         connection.used();
-        let (name, key_header) = (bridge.name.clone(), bridge.key_header.clone());
-        Ok(Self { connection, messages, bridge: name, key_header, most: bridge.prefetch })
+        Ok(Self { connection, messages, reading: bridge.reading(), most: bridge.prefetch })
     }
 
     pub(crate) async fn gather(&mut self) -> Result<Vec<Received>, Broken> {
@@ -104,7 +109,7 @@ impl NatsSource {
             Messages::Subject(subscriber) => {
                 let message = subscriber.next().await.ok_or_else(|| Broken("the subscription ended".to_owned()))?;
                 let shown = format!("of subject {}", message.subject);
-                let envelope = envelope(message, &self.bridge, &self.key_header);
+                let envelope = envelope(message, &self.reading);
                 Ok(Received { envelope, handle: Handle::Nothing, shown })
             }
             Messages::Stream(stream, kind) => {
@@ -114,8 +119,8 @@ impl NatsSource {
                 let sequence = sequence.map_err(|error| broken("a message of the stream is malformed", &error))?;
                 let (mut message, acker) = message.split();
                 message.reply = None;
-                let mut envelope = envelope(message, &self.bridge, &self.key_header);
-                envelope.id.get_or_insert_with(|| id_of(&self.bridge, kind, &sequence.to_string()));
+                let mut envelope = envelope(message, &self.reading);
+                envelope.id.get_or_insert_with(|| id_of(&self.reading.bridge, kind, &sequence.to_string()));
                 Ok(Received {
                     envelope,
                     handle: Handle::Stream(Box::new(acker)),

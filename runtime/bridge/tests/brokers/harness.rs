@@ -79,8 +79,13 @@ pub(crate) struct In {
 }
 
 impl In {
-    #[expect(clippy::disallowed_methods, reason = "a test has no task set")]
     pub(crate) fn start(from: &str, prefetch: usize) -> Self {
+        Self::start_with(from, prefetch, true)
+    }
+
+    /// With or without taking ids of messages for those of events.
+    #[expect(clippy::disallowed_methods, reason = "a test has no task set")]
+    pub(crate) fn start_with(from: &str, prefetch: usize, deduplicate: bool) -> Self {
         let (bus, link) = (Arc::new(Kept::default()), Arc::new(Link::new("a")));
         let (phase, seen) = watch::channel(Phase::Run);
         let inward = Inward {
@@ -90,6 +95,7 @@ impl In {
             topic: "in".parse().expect("a topic"),
             key_header: KEY_HEADER.to_owned(),
             prefetch,
+            deduplicate,
             limits: Limits::default(),
         };
         let task = tokio::spawn(inward.run(Arc::clone(&bus) as Arc<dyn Bus>, Arc::clone(&link), seen));

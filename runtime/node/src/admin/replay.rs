@@ -174,6 +174,9 @@ fn part(inner: &Inner, request: &ReplayRequest, status: &EngineStatus) -> Result
 
 /// What a subscription selects; not known while its service is gone.
 fn selection(inner: &Inner, known: &KnownSubscription) -> Option<Selection> {
+    if let Some(patterns) = inner.bridges.patterns(&known.service) {
+        return Some(Selection { patterns: patterns.into(), not_from: Some(known.service.clone()) });
+    }
     let service = inner.services.get(&known.service)?;
     let handler = service.handler_of(known.id)?;
     let not_from = (!service.config.own_events).then(|| known.service.clone());

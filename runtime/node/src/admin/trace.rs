@@ -143,6 +143,8 @@ impl Book {
                 let handler = service.handler_of(known.id)?;
                 Some(Selection { patterns: handler.patterns, own_events: service.config.own_events })
             });
+            let bridged = || Some(Selection { patterns: inner.bridges.patterns(&known.service)?, own_events: false });
+            let selection = selection.or_else(bridged);
             (known, selection)
         });
         let mut steps: BTreeMap<(Offset, SubId), Vec<Handled>> = BTreeMap::new();

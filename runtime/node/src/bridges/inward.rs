@@ -41,7 +41,7 @@ pub(super) fn start(
     link: Arc<Link>,
     phase: watch::Receiver<Phase>,
 ) {
-    let Way::In { from, topic, prefetch } = config.way else { return };
+    let Way::In { from, topic, prefetch, deduplicate } = config.way else { return };
     let inward = Inward {
         name: config.name,
         service: config.service,
@@ -49,6 +49,7 @@ pub(super) fn start(
         topic,
         key_header: config.key_header,
         prefetch: prefetch.min(inner.limits.batch_events),
+        deduplicate,
         limits: inner.limits.clone(),
     };
     let bus = Arc::new(NodeBus(Arc::clone(&inner.publisher)));

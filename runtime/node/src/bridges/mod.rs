@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 
 use busway_bridge::{Link, Phase};
 use busway_gateway::api::{BridgeDirection, BridgeStatus};
-use busway_types::{ServiceName, Topic};
+use busway_types::{Pattern, ServiceName, Topic};
 use tokio::sync::watch;
 
 use crate::inner::{Inner, Stop};
@@ -46,6 +46,15 @@ impl Bridges {
     /// Whether a subscription belongs to a bridge.
     pub(crate) fn has(&self, service: &ServiceName) -> bool {
         self.all().iter().any(|bridge| bridge.config.service == *service)
+    }
+
+    /// What a bridge gives out, by what it is called where services have their name.
+    pub(crate) fn patterns(&self, service: &ServiceName) -> Option<Vec<Pattern>> {
+        let bridge = self.all().iter().find(|bridge| bridge.config.service == *service)?;
+        match &bridge.config.way {
+            Way::Out { topics, .. } => Some(topics.clone()),
+            Way::In { .. } => None,
+        }
     }
 
     /// How many give a topic out.

@@ -14,7 +14,7 @@ use super::reader::{Document, Table};
 use super::service;
 
 /// Keys of `[bridges.NAME]`.
-const KEYS: &[&str] = &["from", "to", "enabled", "key-header", "prefetch", "ordering", "retry"];
+const KEYS: &[&str] = &["from", "to", "enabled", "key-header", "prefetch", "deduplicate", "ordering", "retry"];
 /// Bridges of one node at most.
 const MOST: usize = 64;
 /// What the names of bridges have before them where services have theirs.
@@ -48,6 +48,8 @@ pub enum Way {
         topic: Topic,
         /// How many are held that are not yet acknowledged.
         prefetch: usize,
+        /// Whether the id that a message names is that of its event.
+        deduplicate: bool,
     },
     /// From the bus to a broker.
     Out {
@@ -192,16 +194,17 @@ fn key_header(table: &Table<'_>) -> String {
 fn inward(table: &Table<'_>, from: Place, topics: &[String]) -> Option<Way> {
     only_for(table, &["ordering", "retry"], "that gives events to a broker");
     let prefetch = table.integer("prefetch", 1..=1_000).unwrap_or(256) as usize;
+    let deduplicate = table.boolean("deduplicate").unwrap_or(true);
     let [topic] = topics else {
         table.note("to", "`to` is one topic, such as \"topic orders.new\"");
         return None;
     };
     let topic = topic.parse().map_err(|error| table.note("to", error)).ok()?;
-    Some(Way::In { from, topic, prefetch })
+    Some(Way::In { from, topic, prefetch, deduplicate })
 }
 
 fn outward(table: &Table<'_>, topics: &[String], to: Place) -> Option<Way> {
-    only_for(table, &["prefetch"], "that takes messages from a broker");
+    only_for(table, &["prefetch", "deduplicate"], "that takes messages from a broker");
     let orderings = [("strict", Ordering::Strict), ("key", Ordering::Key), ("none", Ordering::None)];
     let ordering = table.word("ordering", &orderings).unwrap_or_default();
     let retry = service::retry(table);

@@ -24,6 +24,7 @@ fn both_ways_are_read_with_their_settings() {
         to = "topic hello"
         key-header = "x-key"
         prefetch = 10
+        deduplicate = false
 
         [bridges.replies]
         from = "topic replies replies.>"
@@ -37,7 +38,9 @@ fn both_ways_are_read_with_their_settings() {
     let [hello, replies] = &bridges[..] else { panic!("{bridges:?}") };
     assert_eq!((hello.service.as_str(), hello.enabled, &*hello.key_header), ("bridge.hello", true, "x-key"));
     assert_eq!(hello.sides(), ("amqp://***@h:5672/%2f/queue/hello".to_owned(), "topic hello".to_owned()));
-    assert!(matches!(hello.way, Way::In { prefetch: 10, .. }) && !format!("{hello:?}").contains("hush"));
+    assert!(
+        matches!(hello.way, Way::In { prefetch: 10, deduplicate: false, .. }) && !format!("{hello:?}").contains("hush")
+    );
     let Way::Out { topics, ordering, retry, .. } = &replies.way else { panic!("{replies:?}") };
     assert_eq!((topics.len(), *ordering, retry.attempts), (2, Ordering::Strict, 9));
     assert_eq!((retry.backoff, replies.enabled, &*replies.key_header), (Duration::from_secs(1), false, "busway-key"));

@@ -47,6 +47,20 @@ impl Finding {
     }
 }
 
+/// The text with the logins of addresses struck out, whatever they are doing there; as wide as before.
+fn without_logins(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(['"', '\'', ' ']).unwrap_or(part.len());
+        let login = part[..end].rfind('@').unwrap_or_default();
+        out += "://";
+        out += &"*".repeat(part[..login].chars().count());
+        out += &part[login..];
+    }
+    out
+}
+
 /// The text with the digits of API keys struck out, whatever they are doing there.
 fn without_keys(text: &str) -> String {
     let mut parts = text.split("bw_");
@@ -66,7 +80,7 @@ impl fmt::Display for Finding {
         let Self { path, line, column, problem, help, source, width } = self;
         let number = line.to_string();
         let gap = " ".repeat(number.len());
-        let mut shown: String = without_keys(source).chars().take(120).collect();
+        let mut shown: String = without_logins(&without_keys(source)).chars().take(120).collect();
         if shown.len() < source.len() {
             shown.push('…');
         }
@@ -176,6 +190,9 @@ mod tests {
         finding.hide();
         let hidden = finding.to_string();
         assert!(!hidden.contains("sha256") && !hidden.contains("bw_"), "{hidden}");
+        let address = "from = \"amqp://me:h/u@sh@h/queue/a\" # amqp://u:p@h://";
+        let shown = Finding::new(Path::new("m.toml"), address, 0..4, "wrong".into(), None).to_string();
+        assert!(shown.contains("amqp://*********@h/queue") && !shown.contains("u:p"), "{shown}");
         assert!(Finding::new(Path::new("m.toml"), "bw_x bw_", 0..1, "p".into(), None).to_string().contains("bw_x bw_"));
     }
 
