@@ -21,7 +21,7 @@ mod nats;
 mod shared;
 
 #[cfg(feature = "amqp")]
-pub use amqp::{AmqpServer, AmqpUrl, InvalidAmqpUrl, amqp_connect};
+pub use amqp::{Amqp, AmqpServer, AmqpUrl, InvalidAmqpUrl, amqp_connect};
 pub use api::{
     Answer, Capabilities, Engine, EngineError, EngineStatus, Epoch, Handled, Handling, Handlings, KnownSubscription,
     KvEntries, KvSelect, Partition, ReadRequest, ReadResult, Replayed, Room, Settled, Sink,

@@ -24,11 +24,19 @@ const NOBODY: &str = "guest";
 /// Connects; `name` is what the server shows of the connection. What cannot be mended by waiting (login, virtual host,
 /// certificates) is [`EngineError::Refused`], the rest [`EngineError::Overloaded`].
 pub async fn amqp_connect(server: &AmqpServer, name: &str) -> Result<Connection, EngineError> {
-    let tls = tls(server)?;
-    let runtime = lapin::runtime::default_runtime().map_err(|error| refused(server, &error))?;
+    match tokio::time::timeout(CONNECT_FOR, connecting(server.clone(), name.to_owned())).await {
+        Ok(connected) => connected,
+        Err(_) => Err(away(server, &format!("no answer within {CONNECT_FOR:?}"))),
+    }
+}
+
+/// The same for as long as a server that took the connection says nothing.
+pub(super) async fn connecting(server: AmqpServer, name: String) -> Result<Connection, EngineError> {
+    let tls = tls(&server)?;
+    let runtime = lapin::runtime::default_runtime().map_err(|error| refused(&server, &error))?;
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = Connection::connector(
-        uri(server),
+        uri(&server),
         runtime,
         async move |uri, runtime| {
             // The client's own thread waits for this: without an end it would stay as long as nothing answers.
@@ -38,12 +46,10 @@ pub async fn amqp_connect(server: &AmqpServer, name: &str) -> Result<Connection,
         },
         properties,
     );
-    match tokio::time::timeout(CONNECT_FOR, connecting).await {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) if matches!(error.kind(), ErrorKind::ProtocolError(_)) => Err(refused(server, &error)),
-        Ok(Err(error)) => Err(away(server, &error)),
-        Err(_) => Err(away(server, &format!("no answer within {CONNECT_FOR:?}"))),
-    }
+    connecting.await.map_err(|error| match error.kind() {
+        ErrorKind::ProtocolError(_) => refused(&server, &error),
+        _ => away(&server, &error),
+    })
 }
 
 fn refused(server: &AmqpServer, why: &dyn std::fmt::Display) -> EngineError {

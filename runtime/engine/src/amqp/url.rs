@@ -14,6 +14,8 @@ use crate::address::{DEFAULT_NAME, decoded, is_bus_name};
 
 /// The virtual host of an address that has none.
 const DEFAULT_VHOST: &str = "/";
+/// The protocol has no room for a longer one.
+const LONGEST_VHOST: usize = 255;
 
 /// Why an address cannot be used. Never contains the address itself, which may have a password in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +80,9 @@ impl AmqpServer {
             path if path.contains('/') => return Err(wrong("a `/` in a virtual host of RabbitMQ is written %2f")),
             path => part(path)?,
         };
+        if vhost.len() > LONGEST_VHOST {
+            return Err(wrong("a virtual host of RabbitMQ has at most 255 bytes"));
+        }
         let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
         let mut server = Self { tls, host, port, vhost, login, ca: None, cert: None };
         let (mut cert, mut key_file, mut others) = (None, None, Vec::new());
@@ -239,6 +244,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_address_is_told_without_it() {
         let long = format!("amqp://h?bus={}", "x".repeat(65));
+        let long_vhost = format!("amqp://h/{}", "x".repeat(256));
         for bad in [
             "amqp://",
             "http://h",
@@ -249,6 +255,7 @@ mod tests {
             "amqp://u:secret@h?cert=/c",
             "amqp://u:secret@h?replicas=0",
             &long,
+            &long_vhost,
         ] {
             let error = bad.parse::<AmqpUrl>().expect_err("it is wrong").to_string();
             assert!(!error.contains("secret") && error.contains("amqp://HOST"), "{error}");

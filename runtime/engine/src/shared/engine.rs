@@ -81,6 +81,7 @@ impl SharedEngine {
             owned: RwLock::new(None),
             owner: Mutex::default(),
             closing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             changed: Notify::new(),
         };
         Ok(Self { inner: Arc::new(inner), runtime: Some(runtime), ended: Mutex::default() })
@@ -109,6 +110,7 @@ impl SharedEngine {
 impl Drop for SharedEngine {
     fn drop(&mut self) {
         self.inner.closing.store(true, Ordering::Release);
+        self.inner.leaving.store(true, Ordering::Release);
         self.inner.changed.notify_one();
         if let Some(runtime) = self.runtime.take() {
             // The last owner may be a task of another runtime, where waiting is not allowed.
@@ -300,6 +302,7 @@ impl Engine for SharedEngine {
             return Ok(());
         }
         let closed = self.inner.owned().map_or(Ok(()), |owned| owned.engine.close());
+        self.inner.leaving.store(true, Ordering::Release);
         self.inner.changed.notify_one();
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(ended) = ended

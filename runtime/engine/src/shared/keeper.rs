@@ -39,6 +39,8 @@ pub(super) struct Inner {
     /// Who owns it otherwise, as far as it is known.
     pub(super) owner: Mutex<String>,
     pub(super) closing: AtomicBool,
+    /// Everything is written: the lease may be given back.
+    pub(super) leaving: AtomicBool,
     /// Something changed that the task has to look at.
     pub(super) changed: Notify,
 }
@@ -242,7 +244,8 @@ async fn hold(inner: &Inner, owned: &Owned, lease: &mut dyn Lease) {
             () = owned.shared.failed.notified() => {}
         }
         let stale = matches!(owned.shared.failure(), Some(EngineError::Stale { .. }));
-        if inner.is_closing() || stale {
+        // The lease goes last: for a broker it may be one with the right to write.
+        if inner.leaving.load(Ordering::Acquire) || stale {
             return;
         }
     }
