@@ -1,10 +1,10 @@
-//! The same on NATS JetStream with two nodes: whenever the owner of the bus is killed the other one takes over, and a third
+//! The same on brokers with two nodes: whenever the owner of the bus is killed the other one takes over, and a third
 //! one takes its place; meanwhile the broker is killed and started again, and frozen for a while.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use busway_brokers::Nats;
+use busway_brokers::{Nats, Rabbit};
 use busway_gateway::api::StatusReport;
 use busway_types::{Clock as _, Entropy as _, SplitMix, SystemClock};
 
@@ -17,20 +17,62 @@ const TAKEOVER: Duration = Duration::from_secs(30);
 /// How long the broker is away.
 const AWAY: Duration = Duration::from_millis(1_500);
 
+/// What keeps the bus, and what can happen to it.
+trait Server {
+    fn kill(&mut self) -> anyhow::Result<()>;
+    fn start_again(&mut self) -> anyhow::Result<()>;
+    fn freeze(&self) -> bool;
+    fn thaw(&self) -> bool;
+}
+
+macro_rules! server {
+    ($broker:ty) => {
+        impl Server for $broker {
+            fn kill(&mut self) -> anyhow::Result<()> {
+                self.kill()
+            }
+            fn start_again(&mut self) -> anyhow::Result<()> {
+                self.start_again()
+            }
+            fn freeze(&self) -> bool {
+                self.freeze()
+            }
+            fn thaw(&self) -> bool {
+                self.thaw()
+            }
+        }
+    };
+}
+
+server!(Nats);
+server!(Rabbit);
+
 #[test]
 fn a_bus_on_nats_survives_its_owners_and_its_broker_and_moves_to_the_node_that_waits() {
+    let mut server = Nats::start().expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
+    let engine = format!("{}/crash", server.url());
+    survives("nats", &engine, &mut server);
+}
+
+#[test]
+fn a_bus_on_rabbitmq_survives_its_owners_and_its_broker_and_moves_to_the_node_that_waits() {
+    let mut server = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
+    let engine = format!("{}?bus=crash", server.url());
+    survives("rabbitmq", &engine, &mut server);
+}
+
+fn survives(name: &str, engine: &str, server: &mut dyn Server) {
     let kills = number("BUSWAY_TAKEOVERS", 3);
     let seed = number("BUSWAY_SEED", 1);
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("takeover-{}", std::process::id()));
-    let mut server = Nats::start().expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
-    let place = Place::new(&folder, Some(&format!("{}/crash", server.url())));
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("takeover-{name}-{}", std::process::id()));
+    let place = Place::new(&folder, Some(engine));
     // Kills are further apart than on disk.
     let most = EVENTS_PER_KILL * 4 * (kills as u32 + 1);
-    let ran = run(&place, seed, most, |board| drive(&place, board, &mut server, kills, seed));
+    let ran = run(&place, seed, most, |board| drive(&place, board, server, kills, seed));
     tell(ran, &folder, kills, seed);
 }
 
-fn drive(place: &Place, board: &Board, server: &mut Nats, kills: u64, seed: u64) -> Result<Lives, String> {
+fn drive(place: &Place, board: &Board, server: &mut dyn Server, kills: u64, seed: u64) -> Result<Lives, String> {
     let (clock, mut entropy) = (SystemClock::new(), SplitMix(seed));
     let mut lives = Lives::default();
     let mut owner = place.start();
@@ -61,7 +103,7 @@ fn drive(place: &Place, board: &Board, server: &mut Nats, kills: u64, seed: u64)
 }
 
 /// What happens to the broker before the owner is killed: nothing, then it is killed, then it stops answering.
-fn trouble(server: &mut Nats, kill: u64) -> Result<(), String> {
+fn trouble(server: &mut dyn Server, kill: u64) -> Result<(), String> {
     match kill % 3 {
         1 => {
             server.kill().map_err(|error| format!("{error:#}"))?;

@@ -110,7 +110,7 @@ impl Node {
         // What the gateway makes by itself lies beside what the node keeps.
         let folder = match &url {
             EngineUrl::File(dir) => Some(dir.join("gateway")),
-            EngineUrl::Memory | EngineUrl::Nats(_) => state_dir,
+            EngineUrl::Memory | EngineUrl::Nats(_) | EngineUrl::Amqp(_) => state_dir,
         };
         let Opened { engine, durability } = open_engine(&url, bus.durability, fs, &clock, &limits).await?;
         let host =

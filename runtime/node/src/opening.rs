@@ -1,9 +1,10 @@
 //! Opening the engine that a URL names.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use busway_engine::{
-    Embedded, Engine, EngineError, EngineKind, Fact, Fs, Guarantee, Nats, NatsUrl, Storage, guarantees,
+    Amqp, Embedded, Engine, EngineError, EngineKind, Fact, Fs, Guarantee, Nats, SharedEngine, Storage, guarantees,
 };
 use busway_types::{Clock, Limits};
 
@@ -41,13 +42,14 @@ pub(crate) async fn open_engine(
             (embedded(Storage::Disk { dir: dir.clone(), durability }, fs, clock, limits), word)
         }
         EngineUrl::Nats(url) => {
-            if let Some(asked) = durability {
-                return Err(NodeError::Engine(EngineError::Refused(format!(
-                    "`durability = \"{asked}\"` cannot be promised for {url}: the servers of NATS decide when they sync \
-                     (sync_interval) and how many of them keep it (?replicas=N); remove `durability` from [bus]"
-                ))));
-            }
-            (on_nats(with_login(url), clock, limits), BROKER.to_owned())
+            not_promised(durability, url, "NATS decide when they sync (sync_interval)")?;
+            let url = url.clone().with_environment(environment);
+            (shared(move |node| Nats::open(url, node, clock, limits)), BROKER.to_owned())
+        }
+        EngineUrl::Amqp(url) => {
+            not_promised(durability, url, "RabbitMQ decide when they sync")?;
+            let url = url.clone().with_environment(environment);
+            (shared(move |node| Amqp::open(url, node, clock, limits)), BROKER.to_owned())
         }
     };
     match opening.await {
@@ -62,6 +64,7 @@ pub fn engine_guarantees(url: &EngineUrl) -> impl Iterator<Item = Guarantee> {
         EngineUrl::Memory => EngineKind::Memory,
         EngineUrl::File(_) => EngineKind::File,
         EngineUrl::Nats(_) => EngineKind::Nats,
+        EngineUrl::Amqp(_) => EngineKind::Amqp,
     })
 }
 
@@ -70,12 +73,22 @@ pub fn engine_guarantees(url: &EngineUrl) -> impl Iterator<Item = Guarantee> {
 pub fn engine_facts(url: &EngineUrl) -> Result<Vec<Fact>, EngineError> {
     match url {
         EngineUrl::Memory | EngineUrl::File(_) => Ok(Vec::new()),
-        EngineUrl::Nats(url) => Nats::facts(&with_login(url)),
+        EngineUrl::Nats(url) => Nats::facts(&url.clone().with_environment(environment)),
+        EngineUrl::Amqp(url) => Amqp::facts(&url.clone().with_environment(environment)),
     }
 }
 
-fn with_login(url: &NatsUrl) -> NatsUrl {
-    url.clone().with_environment(|name| std::env::var(name).ok())
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A durability that somebody asked for, of an engine whose servers decide about it.
+fn not_promised(asked: Option<Durability>, url: &dyn Display, who: &str) -> Result<(), NodeError> {
+    let Some(asked) = asked else { return Ok(()) };
+    Err(NodeError::Engine(EngineError::Refused(format!(
+        "`durability = \"{asked}\"` cannot be promised for {url}: the servers of {who} and how many of them keep it \
+         (replicas=N in the address); remove `durability` from [bus]"
+    ))))
 }
 
 type Opening = tokio::task::JoinHandle<Result<Arc<dyn Engine>, NodeError>>;
@@ -84,11 +97,8 @@ fn embedded(storage: Storage, fs: Arc<dyn Fs>, clock: Arc<dyn Clock>, limits: Li
     tokio::task::spawn_blocking(move || Ok(Arc::new(Embedded::open(&storage, fs, clock, limits)?) as Arc<dyn Engine>))
 }
 
-fn on_nats(url: NatsUrl, clock: Arc<dyn Clock>, limits: Limits) -> Opening {
-    tokio::task::spawn_blocking(move || {
-        let engine = Nats::open(url, node_name()?, clock, limits)?;
-        Ok(Arc::new(engine) as Arc<dyn Engine>)
-    })
+fn shared(open: impl FnOnce(String) -> Result<SharedEngine, EngineError> + Send + 'static) -> Opening {
+    tokio::task::spawn_blocking(move || Ok(Arc::new(open(node_name()?)?) as Arc<dyn Engine>))
 }
 
 /// A name that no other node has, and that tells an operator which one it is.

@@ -49,7 +49,7 @@ fn a_second_node_waits_and_goes_on_where_the_first_one_ended() {
 
 #[test]
 fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_acknowledged() {
-    common::a_server_that_is_killed_again_and_again_loses_nothing_that_was_acknowledged(&mut server(), "shop");
+    common::a_server_that_is_killed_again_and_again_loses_nothing_that_was_acknowledged(&mut server(), "shop", 3);
 }
 
 #[test]

@@ -33,8 +33,9 @@ pub(crate) struct RunArgs {
     /// A folder of .wasm files, or a busway.toml
     #[arg(default_value = ".")]
     app: PathBuf,
-    /// Where the queues live: `memory:`, `file:DIR`, or `nats://HOST:PORT[/NAME]`, which several nodes may share. A login is
-    /// better given in the environment (`BUSWAY_NATS_USER` and `_PASSWORD`, `_TOKEN` or `_CREDENTIALS`) than here
+    /// Where the queues live: `memory:`, `file:DIR`, or, for several nodes to share, `nats://HOST:PORT[/NAME]` or
+    /// `amqp://HOST:PORT[/VHOST][?bus=NAME]`. A login is better given in the environment (`BUSWAY_NATS_USER` and `_PASSWORD`,
+    /// `_TOKEN` or `_CREDENTIALS`; `BUSWAY_AMQP_USER` and `_PASSWORD`) than here
     #[arg(long, value_name = "URL", conflicts_with = "data")]
     // Read later: clap would show what it cannot read, which may have a password in it.
     engine: Option<String>,
@@ -224,7 +225,7 @@ fn data_folder(engine: Option<&EngineUrl>, app: Option<&App>) -> Option<PathBuf>
     let engine = engine.cloned().or_else(|| app.and_then(|app| app.bus().engine));
     match engine {
         Some(EngineUrl::File(dir)) => Some(std::path::absolute(&dir).unwrap_or(dir)),
-        Some(EngineUrl::Memory | EngineUrl::Nats(_)) | None => None,
+        Some(EngineUrl::Memory | EngineUrl::Nats(_) | EngineUrl::Amqp(_)) | None => None,
     }
 }
 

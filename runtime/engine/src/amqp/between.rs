@@ -13,7 +13,7 @@ use futures_util::StreamExt as _;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Consumer};
+use lapin::{BasicProperties, Channel, Confirmation, Consumer};
 
 use super::link::{Link, Task, confirmed, trouble, within};
 use super::names::Names;
@@ -126,10 +126,9 @@ pub(super) async fn who(link: &Link, names: &Names) -> Result<Owner, Trouble> {
     let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let owner = names.owner();
     let sent = within(channel.basic_publish("".into(), owner.into(), mandatory, b"", properties)).await?;
-    match confirmed(within(sent).await?) {
-        Ok(()) => {}
-        Err(Trouble::Gone) => return Ok(Owner::Nobody),
-        Err(trouble) => return Err(trouble),
+    match within(sent).await? {
+        Confirmation::Ack(Some(_)) => return Ok(Owner::Nobody),
+        taken => confirmed(taken)?,
     }
     match tokio::time::timeout(WHO_FOR, answers.next()).await {
         Ok(Some(Ok(answer))) => Ok(Owner::Somebody(String::from_utf8_lossy(&answer.data).into_owned())),

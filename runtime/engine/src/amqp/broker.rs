@@ -19,15 +19,17 @@ use super::session::{Bus, Session};
 use super::snapshot::Snapshots;
 use super::url::AmqpUrl;
 use crate::mesh::{Posted, To};
-use crate::shared::{Broker, Extent, Kept, Landing, Lease, Leased, Mark, Piece, Trouble, Waits, later};
+use crate::shared::{Broker, Extent, Kept, Landing, Lease, Leased, Mark, Piece, Trouble, Waits, later, pause};
 use crate::{Answer, EngineError, Sink};
 
 /// How an address names another bus.
 pub(super) const ANOTHER: &str = "amqp://HOST/VHOST?bus=NAME";
 /// The longest message.
 const MESSAGE_BYTES: usize = 512 * 1024;
+/// Tries to find the queues of a bus on a server that answers: about 10 s.
+const OPEN_TRIES: usize = 7;
 /// How long a node that waits lets the owner go first after the server was away for both.
-const AFTER_YOU: Duration = Duration::from_secs(3);
+const AFTER_YOU: Duration = Duration::from_secs(4);
 
 /// The bus of an address.
 #[derive(Clone)]
@@ -57,13 +59,16 @@ impl RabbitMq {
                  another program made that queue choose another name ({ANOTHER})"
             ))
         };
-        let connection = link.connection().await.map_err(|error| EngineError::Refused(error.to_string()))?;
-        let channel = connection.create_channel().await.map_err(|error| refused(&error))?;
-        let exists = link.exists(&list).await.map_err(|trouble| refused(&words(&trouble)))?;
-        if !exists {
-            make_stream(&channel, &list, url.replicas).await.map_err(|trouble| refused(&words(&trouble)))?;
+        link.connection().await.map_err(|error| EngineError::Refused(error.to_string()))?;
+        let mut tries = 0;
+        while let Err(trouble) = list_is_there(&link, &list, url.replicas).await {
+            // A server that has just been started takes connections before it has its queues.
+            if tries == OPEN_TRIES || !matches!(trouble, Trouble::Later(_)) {
+                return Err(refused(&words(&trouble)));
+            }
+            tokio::time::sleep(pause(tries)).await;
+            tries += 1;
         }
-        link.stream(&list, 0).await.map_err(|trouble| refused(&words(&trouble)))?;
         let bus = Bus::new(names, url.replicas);
         let (link, mailbox) = (Arc::new(link), Mailbox::new());
         let snapshots = Snapshots::default();
@@ -204,11 +209,37 @@ impl RabbitMq {
             };
             let name = self.0.bus.names.journal(first);
             if !more || self.0.link.exists(&name).await.map_err(unreachable)? {
-                return Ok(kept);
+                break;
             }
             self.0.bus.index().release(first);
         }
+        let full = self.0.bus.index().full();
+        for queue in full {
+            let name = self.0.bus.names.journal(queue);
+            let stream = self.0.link.stream(&name, 0).await;
+            let begins = match stream {
+                Ok(mut stream) => stream.soon().await.map(|(offset, _)| offset),
+                Err(trouble) => Err(trouble),
+            };
+            if begins.map_err(unreachable)? > 0 {
+                return Err(EngineError::Refused(format!(
+                    "the queue {name} at {} lacks its beginning: a policy of the server (max-age or max-length-bytes, with \
+                     stream-max-segment-size-bytes) removed it; take busway.* out of that policy. Nothing was changed; restore the \
+                     queue, or choose another name for the bus ({ANOTHER}) to start empty",
+                    self.0.url
+                )));
+            }
+        }
+        Ok(kept)
     }
+}
+
+/// Makes the list of snapshots, or finds that it is what it has to be.
+async fn list_is_there(link: &Link, list: &str, replicas: Option<u32>) -> Result<(), Trouble> {
+    if !link.exists(list).await? {
+        make_stream(&link.channel().await?, list, replicas).await?;
+    }
+    link.stream(list, 0).await.map(drop)
 }
 
 impl Inner {

@@ -149,6 +149,11 @@ impl Index {
         while self.places.len() > 1 && self.places.pop_front_if(|place| place.queue <= queue).is_some() {}
     }
 
+    /// The queues in front of the one that is written to.
+    pub(super) fn full(&self) -> std::ops::Range<u64> {
+        self.first_queue()..self.end.queue
+    }
+
     /// The first queue.
     pub(super) fn first_queue(&self) -> u64 {
         self.places.front().map_or(0, |place| place.queue)

@@ -11,6 +11,7 @@ use futures_util::StreamExt as _;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, Consumer, ErrorKind};
+use tokio::runtime::Handle;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -32,10 +33,17 @@ const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
 
+/// What the server says of a queue that does not exist. It says the same number of one that has no server just now.
+const NO_QUEUE: &str = "no queue";
+
 /// What has to be done about an error of the client.
 pub(super) fn trouble(error: &lapin::Error) -> Trouble {
     match error.kind() {
-        ErrorKind::ProtocolError(said) if said.get_id() == NOT_FOUND => Trouble::Gone,
+        ErrorKind::ProtocolError(said)
+            if said.get_id() == NOT_FOUND && said.get_message().as_str().contains(NO_QUEUE) =>
+        {
+            Trouble::Gone
+        }
         ErrorKind::ProtocolError(said) if said.get_id() == RESOURCE_LOCKED => Trouble::Conflict,
         ErrorKind::ProtocolError(said) if said.get_id() == ACCESS_REFUSED => {
             Trouble::Later(format!("this login lacks a permission: {error}"))
@@ -58,7 +66,7 @@ pub(super) struct Task(JoinHandle<()>);
 
 impl Task {
     pub(super) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(tokio::spawn(task))
+        Self(Handle::current().spawn(task))
     }
 }
 
@@ -104,7 +112,7 @@ impl Link {
         }
         let (since, mut connecting) = match state.connecting.take().filter(|(since, _)| since.elapsed() < TRY_FOR) {
             Some(begun) => begun,
-            None => (Instant::now(), tokio::spawn(connecting(self.server.clone(), self.name.clone()))),
+            None => (Instant::now(), Handle::current().spawn(connecting(self.server.clone(), self.name.clone()))),
         };
         match tokio::time::timeout(ASK_FOR, &mut connecting).await {
             Ok(Ok(Ok(connection))) => {
@@ -170,8 +178,8 @@ impl Link {
     }
 }
 
-/// What a stream queue is made with. One segment of its file is longer than all that it will ever have, so that no policy of
-/// the server (`max-age`, `max-length-bytes`), which removes whole segments, removes anything.
+/// What a stream queue is made with. One segment of its file is longer than all that it will ever have, so that a policy
+/// with `max-age` or `max-length-bytes`, which remove whole segments, removes nothing unless it makes segments shorter too.
 fn stream_arguments(replicas: Option<u32>) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
@@ -208,7 +216,8 @@ pub(super) async fn send(channel: &Channel, queue: &str, body: &[u8]) -> lapin::
 pub(super) fn confirmed(confirmation: Confirmation) -> Result<(), Trouble> {
     match confirmation {
         Confirmation::Ack(None) | Confirmation::NotRequested => Ok(()),
-        Confirmation::Ack(Some(_)) => Err(Trouble::Gone),
+        // A server that has just been started takes connections before it has its queues.
+        Confirmation::Ack(Some(_)) => Err(Trouble::Later("the server does not have the queue now".to_owned())),
         Confirmation::Nack(_) => Err(Trouble::Later("the server did not keep a message".to_owned())),
     }
 }

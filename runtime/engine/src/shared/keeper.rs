@@ -69,6 +69,10 @@ impl Inner {
 
     /// Notes who owns the bus; says so when that is news.
     fn note_owner(&self, owner: &str) {
+        if owner.is_empty() {
+            // It does not say; whoever was it last is the best guess.
+            return;
+        }
         let mut known = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         if *known != owner {
             tracing::info!(bus = %self.shown, owner, "another node owns the bus; this one takes over when that ends");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-use busway_engine::NatsUrl;
+use busway_engine::{AmqpUrl, NatsUrl};
 
 use super::units::{format_duration, parse_duration};
 
@@ -13,13 +13,18 @@ use super::units::{format_duration, parse_duration};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidBus {
     /// An engine that a later version may have.
-    #[error("this build has no engine for `{0}:`; it has `memory:`, `file:DIR` and `nats://HOST:PORT`")]
+    #[error(
+        "this build has no engine for `{0}:`; it has `memory:`, `file:DIR`, `nats://HOST:PORT` and `amqp://HOST:PORT`"
+    )]
     Unavailable(String),
     /// An address of NATS that cannot be used.
     #[error(transparent)]
     Nats(#[from] busway_engine::InvalidNatsUrl),
+    /// An address of RabbitMQ that cannot be used.
+    #[error(transparent)]
+    Amqp(#[from] busway_engine::InvalidAmqpUrl),
     /// Not an engine at all.
-    #[error("`{0}` is not an engine; write `memory:`, `file:DIR` or `nats://HOST:PORT`")]
+    #[error("`{0}` is not an engine; write `memory:`, `file:DIR`, `nats://HOST:PORT` or `amqp://HOST:PORT`")]
     Engine(String),
     /// Not a durability.
     #[error("`{0}` is not a durability; write `sync`, `interval(50ms)` or `memory`")]
@@ -39,6 +44,8 @@ pub enum EngineUrl {
     File(PathBuf),
     /// In streams of NATS JetStream, which several nodes may share.
     Nats(NatsUrl),
+    /// In stream queues of RabbitMQ, which several nodes may share.
+    Amqp(AmqpUrl),
 }
 
 impl EngineUrl {
@@ -49,6 +56,7 @@ impl EngineUrl {
             Self::Memory => Self::Memory,
             Self::File(dir) => Self::File(base.join(dir)),
             Self::Nats(url) => Self::Nats(url),
+            Self::Amqp(url) => Self::Amqp(url),
         }
     }
 }
@@ -60,6 +68,7 @@ impl fmt::Display for EngineUrl {
             Self::File(dir) => write!(f, "file:{}", dir.display()),
             // Without what is secret in it.
             Self::Nats(url) => url.fmt(f),
+            Self::Amqp(url) => url.fmt(f),
         }
     }
 }
@@ -79,7 +88,8 @@ impl FromStr for EngineUrl {
                 dir => Ok(Self::File(dir.into())),
             },
             "nats" | "tls" => Ok(Self::Nats(text.parse()?)),
-            "amqp" | "amqps" | "kafka" | "rocketmq" => Err(InvalidBus::Unavailable(scheme.to_owned())),
+            "amqp" | "amqps" => Ok(Self::Amqp(text.parse()?)),
+            "kafka" | "rocketmq" => Err(InvalidBus::Unavailable(scheme.to_owned())),
             _ => Err(InvalidBus::Engine(shown())),
         }
     }
@@ -153,10 +163,13 @@ mod tests {
 
     #[test]
     fn later_engines_are_told_from_nonsense() {
-        assert_eq!("amqp://localhost".parse::<EngineUrl>(), Err(InvalidBus::Unavailable("amqp".into())));
+        assert_eq!("kafka://localhost".parse::<EngineUrl>(), Err(InvalidBus::Unavailable("kafka".into())));
         assert_eq!("redis://u:p@x".parse::<EngineUrl>(), Err(InvalidBus::Engine("x".into())));
         let nats: EngineUrl = "nats://me:secret@h/shop".parse().expect("an engine");
         assert_eq!(nats.to_string(), "nats://***@h:4222/shop");
+        let amqp: EngineUrl = "amqps://me:secret@h/v?bus=shop".parse().expect("an engine");
+        assert_eq!(amqp.to_string(), "amqps://***@h:5671/v?bus=shop");
+        assert!(matches!("amqp://h?x=1".parse::<EngineUrl>(), Err(InvalidBus::Amqp(_))));
         assert!(matches!("nats://h?x=1".parse::<EngineUrl>(), Err(InvalidBus::Nats(_))));
         assert_eq!("redis://x".parse::<EngineUrl>(), Err(InvalidBus::Engine("redis://x".into())));
         assert_eq!("file:".parse::<EngineUrl>(), Err(InvalidBus::Engine("file:".into())));

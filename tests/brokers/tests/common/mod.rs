@@ -165,6 +165,7 @@ pub(crate) fn a_second_node_waits_and_goes_on_where_the_first_one_ended(server: 
 pub(crate) fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_acknowledged(
     server: &mut dyn Server,
     bus: &str,
+    kills: usize,
 ) {
     let node = Node::start(server, bus, "node", Limits::default());
     let acknowledged: Mutex<Vec<u128>> = Mutex::default();
@@ -181,7 +182,7 @@ pub(crate) fn a_server_that_is_killed_again_and_again_loses_nothing_that_was_ack
                 }
             });
         }
-        for kill in 1..=3 {
+        for kill in 1..=kills {
             let enough = kill * 200;
             wait_for("publishers go on", || lock(&acknowledged).len() >= enough);
             server.kill();

@@ -1,0 +1,109 @@
+//! `busway run --engine amqp://...`: real nodes on a real server. One server for all of it: RabbitMQ takes long to start.
+
+use std::time::Duration;
+
+use busway_brokers::Rabbit;
+
+use crate::harness::App;
+use crate::sharing::{Running, app};
+
+#[test]
+fn an_app_runs_on_rabbitmq_and_survives_its_owner_and_its_broker() {
+    let mut server = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
+    let app = app();
+    the_bus_moves_to_the_node_that_waits(&server, &app);
+    a_login_is_not_shown(&server, &app);
+    a_broker_that_is_away_is_found_again(&mut server, &app);
+}
+
+fn the_bus_moves_to_the_node_that_waits(server: &Rabbit, app: &App) {
+    let engine = format!("{}?bus=hello", server.url());
+    let listen = ["--listen", "127.0.0.1:0"];
+    let mut owner = Running::start(app.path(), &engine, &listen, &[]);
+    owner.says("service forward");
+    owner.publish("one");
+    owner.has_forwarded(&["one"]);
+    assert_eq!((owner.gateway("/"), owner.gateway("/health/ready")), (200, 200));
+    let status = owner.ask(&["status"]);
+    assert!(status.contains("?bus=hello") && status.contains("durability broker"), "{status}");
+
+    let waits = Running::start(app.path(), &engine, &listen, &[]);
+    let told = waits.says("stands by");
+    assert!(told.contains("node "), "{told}");
+    assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (503, 503));
+    waits.publish("forwarded");
+    owner.has_forwarded(&["one", "forwarded"]);
+    let refused = waits.refuses(&["tail", "public.>", "--no-follow"]);
+    assert!(refused.contains("does not own the bus"), "{refused}");
+    let shown = waits.ask(&["engine", "show", &engine]);
+    assert!(shown.contains("`hello`: node ") && shown.contains("host (reads back)"), "{shown}");
+    let shown = waits.ask(&["engine", "show", &format!("{}?bus=nowhere", server.url()), "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert!(shown["facts"]["bus"].as_str().is_some_and(|bus| bus.contains("not there yet")), "{shown}");
+
+    // The broker notices at once that the connection of a process that is killed has gone, and the lease with it.
+    owner.process.0.kill().expect("killed");
+    waits.says("service forward");
+    waits.publish("two");
+    waits.has_forwarded(&["one", "forwarded", "two"]);
+    assert_eq!((waits.gateway("/"), waits.gateway("/health/ready")), (200, 200));
+    waits.ends();
+}
+
+fn a_login_is_not_shown(server: &Rabbit, app: &App) {
+    let host = server.url().replace("amqp://guest:guest@", "");
+    let login = [("BUSWAY_AMQP_USER", "guest"), ("BUSWAY_AMQP_PASSWORD", "guest")];
+    let node = Running::start(app.path(), &format!("amqp://{host}?bus=login"), &["--log", "debug"], &login);
+    node.says("service forward");
+    node.ends();
+    let secret = "pa55-of-nobody";
+    for (engine, login) in [
+        (format!("amqp://me:{secret}@{host}"), vec![]),
+        (format!("amqp://{host}"), vec![("BUSWAY_AMQP_USER", "me"), ("BUSWAY_AMQP_PASSWORD", secret)]),
+        (format!("amqp://me:{secret}@{host}?x"), vec![]),
+    ] {
+        let mut node = Running::start(app.path(), &engine, &["--log", "debug"], &login);
+        let code = node.process.ended();
+        assert!(matches!(code, Some(1 | 2)), "{engine} ended with {code:?}");
+        let told = node.told();
+        assert!(!told.contains(secret) && told.contains("amqp://"), "{told}");
+    }
+    let promise = App::new().manifest("[bus]\ndurability = \"sync\"\n");
+    promise.written();
+    let mut node = Running::start(promise.path(), &server.url(), &[], &[]);
+    assert_eq!(node.process.ended(), Some(1));
+    let told = node.told();
+    assert!(told.contains("durability = \"sync\"") && told.contains("RabbitMQ"), "{told}");
+}
+
+fn a_broker_that_is_away_is_found_again(server: &mut Rabbit, app: &App) {
+    let engine = format!("{}?bus=gone", server.url());
+    let node = Running::start(app.path(), &engine, &[], &[]);
+    node.says("service forward");
+    node.publish("one");
+    node.has_forwarded(&["one"]);
+    server.kill().expect("it ends");
+    std::thread::scope(|scope| {
+        // What is on its way when the broker goes is neither lost nor refused: it is answered later.
+        let waiting = scope.spawn(|| node.publish("two"));
+        node.says("does not confirm records");
+        let status = node.ask(&["status"]);
+        assert!(status.contains("does not confirm records"), "{status}");
+        let refused = node.refuses(&["publish", "public.in", "--data", "never"]);
+        assert!(refused.contains("publishers wait until it does"), "{refused}");
+        server.start_again().expect("it starts again");
+        waiting.join().expect("published");
+    });
+    node.says("confirms records again");
+    node.publish("three");
+    // Nothing answers, connections stay.
+    assert!(server.freeze());
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(server.thaw());
+    node.publish("four");
+    node.has_forwarded(&["one", "two", "three", "four"]);
+    let told = node.ends();
+    let (_, since) = told.split_once("does not confirm").expect("it was said");
+    let complaints = since.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+    assert!(complaints <= 4, "{complaints} lines about one thing: {told}");
+}
