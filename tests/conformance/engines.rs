@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use busway_brokers::Nats;
+use busway_brokers::{Nats, Rabbit};
 use busway_engine::EngineKind;
 
 /// An engine, with its broker if it has one.
@@ -25,19 +25,24 @@ pub(crate) trait Broker {
     fn start_again(&mut self) -> Result<(), String>;
 }
 
-impl Broker for Nats {
-    fn bus(&self, name: &str) -> String {
-        format!("{}/{name}", self.url())
-    }
-
-    fn kill(&mut self) -> Result<(), String> {
-        Self::kill(self).map_err(|error| format!("{error:#}"))
-    }
-
-    fn start_again(&mut self) -> Result<(), String> {
-        Self::start_again(self).map_err(|error| format!("{error:#}"))
-    }
+macro_rules! broker {
+    ($broker:ty, $bus:literal) => {
+        impl Broker for $broker {
+            fn bus(&self, name: &str) -> String {
+                format!(concat!("{}", $bus, "{}"), self.url(), name)
+            }
+            fn kill(&mut self) -> Result<(), String> {
+                Self::kill(self).map_err(|error| format!("{error:#}"))
+            }
+            fn start_again(&mut self) -> Result<(), String> {
+                Self::start_again(self).map_err(|error| format!("{error:#}"))
+            }
+        }
+    };
 }
+
+broker!(Nats, "/");
+broker!(Rabbit, "?bus=");
 
 /// What brokers that do not start are missing.
 const MISSING: &str = "`cargo xtask brokers up` installs and starts it, and tells what is missing";
@@ -57,6 +62,10 @@ impl Place {
 
     pub(crate) fn nats() -> Self {
         Self::new(EngineKind::Nats, Some(Box::new(Nats::start().expect(MISSING))))
+    }
+
+    pub(crate) fn amqp() -> Self {
+        Self::new(EngineKind::Amqp, Some(Box::new(Rabbit::start().expect(MISSING))))
     }
 
     /// A bus that nobody has used, with a folder for its app.

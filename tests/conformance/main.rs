@@ -53,3 +53,8 @@ fn file_is_what_the_table_of_guarantees_says() {
 fn nats_is_what_the_table_of_guarantees_says() {
     conforms(&mut Place::nats());
 }
+
+#[test]
+fn amqp_is_what_the_table_of_guarantees_says() {
+    conforms(&mut Place::amqp());
+}

@@ -73,6 +73,7 @@ impl Column {
             EngineKind::Memory => "memory",
             EngineKind::File => "file",
             EngineKind::Nats => "nats",
+            EngineKind::Amqp => "amqp",
         };
         let cells = rows.iter().map(|row| Cell::of(place, row, engine)).collect();
         Self { engine, cells }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::process;
 
 /// The engines, in the order of their columns.
-const ENGINES: [&str; 3] = ["memory", "file", "nats"];
+const ENGINES: [&str; 4] = ["memory", "file", "nats", "amqp"];
 
 /// What a test found of an engine.
 #[derive(Debug, Deserialize)]

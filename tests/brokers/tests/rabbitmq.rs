@@ -11,6 +11,9 @@ use busway_brokers::Rabbit;
 use busway_engine::conformance::{self, event};
 use busway_engine::{Amqp, AmqpServer, AmqpUrl, Engine as _, EngineError, SharedEngine, amqp_connect};
 use busway_types::Limits;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Channel};
 
 use common::{Buses, Fixed, Node, Server};
 
@@ -48,6 +51,27 @@ fn rabbitmq_keeps_the_contract() {
     common::a_second_node_waits_and_goes_on_where_the_first_one_ended(&server, "waits");
     common::large_transactions_are_whole(&server, "large");
     common::the_front_of_the_journal_goes_when_a_snapshot_has_it_and_nobody_needs_it(&server, "front");
+    what_is_not_busways_is_refused_and_not_touched(&server);
+}
+
+fn what_is_not_busways_is_refused_and_not_touched(server: &OnRabbit) {
+    let runtime = common::runtime();
+    let (queue, message) = ("busway.foreign.snapshots", b"theirs");
+    let connection = runtime.block_on(amqp_connect(&parse(&server.0.url()), "theirs")).expect("connected");
+    let channel: Channel = runtime.block_on(async {
+        let channel = connection.create_channel().await.expect("a channel");
+        let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
+        channel.queue_declare(queue.into(), durable, FieldTable::default()).await.expect("made");
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        channel.basic_publish("".into(), queue.into(), options, message, properties).await.expect("published");
+        channel
+    });
+    let refused = Amqp::open(url(&server.0, "foreign"), "node".to_owned(), Arc::new(Fixed), Limits::default()).err();
+    let refused = refused.expect("another program's queue").to_string();
+    assert!(refused.contains(queue) && refused.contains("another name"), "{refused}");
+    let found = runtime.block_on(channel.basic_get(queue.into(), BasicGetOptions::default())).expect("asked");
+    let found = found.expect("their message is still there");
+    assert_eq!((&*found.data, found.message_count), (&message[..], 0));
 }
 
 #[test]

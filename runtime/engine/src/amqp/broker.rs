@@ -236,9 +236,7 @@ impl RabbitMq {
 
 /// Makes the list of snapshots, or finds that it is what it has to be.
 async fn list_is_there(link: &Link, list: &str, replicas: Option<u32>) -> Result<(), Trouble> {
-    if !link.exists(list).await? {
-        make_stream(&link.channel().await?, list, replicas).await?;
-    }
+    make_stream(&link.channel().await?, list, replicas).await?;
     link.stream(list, 0).await.map(drop)
 }
 
@@ -253,7 +251,9 @@ impl Inner {
 pub(super) fn words(trouble: &Trouble) -> String {
     match trouble {
         Trouble::Later(why) => why.clone(),
-        Trouble::Conflict => "another program uses it".to_owned(),
+        Trouble::Conflict => {
+            "another program made it or uses it, or it was made with another number of replicas".to_owned()
+        }
         Trouble::Gone => "it is not there".to_owned(),
     }
 }

@@ -32,6 +32,7 @@ const PREFETCH: u16 = 32;
 const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const RESOURCE_LOCKED: u16 = 405;
+const PRECONDITION_FAILED: u16 = 406;
 
 /// What the server says of a queue that does not exist. It says the same number of one that has no server just now.
 const NO_QUEUE: &str = "no queue";
@@ -44,7 +45,9 @@ pub(super) fn trouble(error: &lapin::Error) -> Trouble {
         {
             Trouble::Gone
         }
-        ErrorKind::ProtocolError(said) if said.get_id() == RESOURCE_LOCKED => Trouble::Conflict,
+        ErrorKind::ProtocolError(said) if matches!(said.get_id(), RESOURCE_LOCKED | PRECONDITION_FAILED) => {
+            Trouble::Conflict
+        }
         ErrorKind::ProtocolError(said) if said.get_id() == ACCESS_REFUSED => {
             Trouble::Later(format!("this login lacks a permission: {error}"))
         }
@@ -193,7 +196,7 @@ fn stream_arguments(replicas: Option<u32>) -> FieldTable {
 /// Bytes of a segment of a stream.
 const SEGMENT_BYTES: i64 = 1_000_000_000;
 
-/// Makes a stream queue.
+/// Makes a stream queue, or finds that there is one; a conflict when it is another kind of queue.
 pub(super) async fn make_stream(channel: &Channel, queue: &str, replicas: Option<u32>) -> Result<(), Trouble> {
     let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     within(channel.queue_declare(queue.into(), durable, stream_arguments(replicas))).await.map(drop)

@@ -205,7 +205,12 @@ impl Session {
     /// Goes on in the next queue.
     async fn go_on(&self, writing: &mut Writing, pen: u64, seen: &mut watch::Receiver<Seen>) -> Result<(), Trouble> {
         let (full, next) = (writing.queue, writing.queue + 1);
-        make_stream(&self.channel, &self.bus.names.journal(next), self.bus.replicas).await?;
+        // On a channel of its own: the server ends the one on which it says that there is one with other settings.
+        let channel = self.link.channel().await?;
+        match make_stream(&channel, &self.bus.names.journal(next), self.bus.replicas).await {
+            Ok(()) | Err(Trouble::Conflict) => {}
+            Err(trouble) => return Err(trouble),
+        }
         let end = Envelope { kind: Kind::End, number: writing.next, pen };
         put(&self.channel, &self.bus.names.journal(full), &end.put(b"")).await?;
         let now = until(seen, |seen| seen.end.queue > full || seen.end.rule.pen != pen).await?;

@@ -114,7 +114,7 @@ impl Snapshots {
             return Err(refused("it is listed, but its queue is not there"));
         }
         session.make_journal().await.map_err(|trouble| match trouble {
-            Trouble::Later(why) => EngineError::Refused(format!("the journal of this bus cannot be made: {why}")),
+            Trouble::Conflict => refused("there is none, and another program made the queue of the journal"),
             trouble => unreachable(&trouble),
         })?;
         *bus.index() = Index::default();
