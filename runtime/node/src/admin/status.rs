@@ -80,8 +80,7 @@ fn power_cut(on_disk: bool, durability: &str) -> String {
     match (on_disk, durability) {
         (false, _) => "everything".to_owned(),
         (true, crate::opening::BROKER) => {
-            "what the servers of the broker have not synced yet (sync_interval), where all that keep it lose their power"
-                .to_owned()
+            "what the servers of the broker have not synced yet, where all that keep it lose their power".to_owned()
         }
         (true, "sync") => "nothing that was acknowledged".to_owned(),
         (true, "memory") => "what the operating system has not written yet, acknowledged or not".to_owned(),
