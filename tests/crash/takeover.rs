@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use busway_brokers::Nats;
+use busway_brokers::{Nats, Rabbit};
 use busway_gateway::api::StatusReport;
 use busway_types::{Clock as _, Entropy as _, SplitMix, SystemClock};
 
@@ -45,12 +45,20 @@ macro_rules! server {
 }
 
 server!(Nats);
+server!(Rabbit);
 
 #[test]
 fn a_bus_on_nats_survives_its_owners_and_its_broker_and_moves_to_the_node_that_waits() {
     let mut server = Nats::start().expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
     let engine = format!("{}/crash", server.url());
     survives("nats", &engine, &mut server);
+}
+
+#[test]
+fn a_bus_on_rabbitmq_survives_its_owners_and_its_broker_and_moves_to_the_node_that_waits() {
+    let mut server = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
+    let engine = format!("{}?bus=crash", server.url());
+    survives("rabbitmq", &engine, &mut server);
 }
 
 fn survives(name: &str, engine: &str, server: &mut dyn Server) {

@@ -3,15 +3,17 @@
 //! Role: [`Broker`] on three connections: one that writes and has the lease ([`Session`]), one that reads and by which nodes send
 //! one another messages, so that a server that takes nothing for a while still answers.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use busway_types::Offset;
 use bytes::Bytes;
 use lapin::options::QueueDeleteOptions;
 use tokio::sync::Mutex;
 
 use super::between::{Mailbox, Owner, hear_node, send_all, who};
-use super::envelope::{ENVELOPE_BYTES, Envelope, Step};
+use super::envelope::{ENVELOPE_BYTES, Envelope, Step, begins_record};
 use super::index::Place;
 use super::link::{Link, make_stream, within};
 use super::names::Names;
@@ -128,6 +130,10 @@ impl RabbitMq {
     }
 
     async fn piece(&self, from: u64, last: u64, bytes: usize) -> Result<Piece, Trouble> {
+        let here = self.0.bus.recent().read(from, last, bytes);
+        if let Some(piece) = here {
+            return Ok(piece);
+        }
         let mut piece = Piece { messages: Vec::new(), next: from };
         let mut taken = 0;
         let mut place = self.0.bus.index().before(from);
@@ -144,7 +150,6 @@ impl RabbitMq {
             }
             piece.next = piece.next.max(place.rule.last + 1);
         }
-        self.0.bus.index().rested(place);
         Ok(piece)
     }
 
@@ -161,7 +166,13 @@ impl RabbitMq {
         while place.queue == queue && place.rule.last < last && (*taken < bytes || piece.messages.is_empty()) {
             let (offset, mut message) = stream.soon().await?;
             let length = message.len() as u64;
+            let before = *place;
             let step = Envelope::take(&message).map_or(Step::Void, |envelope| place.rule.step(&envelope));
+            if step == Step::Landed
+                && let Some(offset) = begins_record(&message)
+            {
+                self.0.bus.index().passed(before, offset);
+            }
             *place = Place { offset: offset + 1, bytes: place.bytes + length, ..*place };
             match step {
                 Step::Landed if place.rule.last >= piece.next => {
@@ -312,8 +323,8 @@ impl Broker for RabbitMq {
         Box::pin(self.piece(from, last, bytes))
     }
 
-    fn seeks(&self) -> bool {
-        false
+    fn near(&self, offset: Offset, between: Range<u64>) -> Option<u64> {
+        Some(self.0.bus.index().near(offset).map_or(between.start, |known| known.max(between.start)))
     }
 
     fn trim(&self, at: u64) -> Waits<'_, Result<(), Trouble>> {

@@ -7,6 +7,10 @@
 //! Invariants: what counts is numbered from 1 without a gap; of two who take the pen at one place, what the first one writes
 //! behind the second one's taking never counts; what is sent a second time counts once.
 
+use busway_types::Offset;
+
+use crate::shared::Head;
+
 const MAGIC: [u8; 3] = *b"bwa";
 const VERSION: u8 = 1;
 /// Bytes in front of a message's own.
@@ -67,6 +71,12 @@ impl Envelope {
         let number = |at: usize| head[at..at + 8].try_into().ok().map(u64::from_le_bytes);
         Some(Self { kind, number: number(8)?, pen: number(16)? })
     }
+}
+
+/// The offset of the first event of the record that a message begins, if it begins one.
+pub(super) fn begins_record(message: &[u8]) -> Option<Offset> {
+    let (head, _) = Head::take(message.get(ENVELOPE_BYTES..)?).ok()?;
+    (head.part == 0).then_some(head.offset)
 }
 
 /// How far a journal was read.

@@ -1,18 +1,23 @@
 //! Where in its queues a journal's messages are: a coarse index in memory, kept with every snapshot.
 //!
 //! Role: a [`Place`] is all that a reader needs to go on from there: the queue, the offset in its stream, and how far the
-//! journal was read in front of it. There is one at the beginning of each queue and about every half mebibyte.
+//! journal was read in front of it. There is one at the beginning of each queue and about every half mebibyte; of what was
+//! written or read last there are many more, in front of records, with the offset of the first event behind them.
 
 use std::collections::VecDeque;
 
+use busway_types::Offset;
 use serde::{Deserialize, Serialize};
 
 use super::envelope::Rule;
 
 /// A new place is noted after this many bytes.
 const EVERY: u64 = 512 * 1024;
-/// Places where somebody stopped reading, who may go on.
-const RECENT: usize = 16;
+/// A place of what was read last is noted after this many bytes, and so many are.
+const FINE_EVERY: u64 = 8 * 1024;
+const FINE: usize = 8_192;
+/// Places that were passed by whoever read further back, and may go on there.
+const RECENT: usize = 1_024;
 /// Places that are kept with a snapshot, beside the beginnings of queues.
 const KEPT: usize = 4_096;
 
@@ -27,6 +32,13 @@ pub(super) struct Place {
     pub(super) bytes: u64,
     /// What counts in front of it.
     pub(super) rule: Rule,
+}
+
+impl Place {
+    /// Whether it is worth being noted beside another one.
+    fn is_far_from(&self, last: &Self) -> bool {
+        self.queue != last.queue || self.bytes.abs_diff(last.bytes) >= FINE_EVERY
+    }
 }
 
 /// A place as it is kept: queue, offset, bytes, last message, pen.
@@ -51,24 +63,31 @@ pub(super) struct Index {
     places: VecDeque<Place>,
     /// How far it was read.
     end: Place,
-    recent: VecDeque<Place>,
+    /// Places in front of records, with the offset of the next event there.
+    fine: VecDeque<(Place, Offset)>,
+    /// The same of what was read again, in the order in which it was.
+    recent: VecDeque<(Place, Offset)>,
 }
 
 impl Default for Index {
     /// An empty journal.
     fn default() -> Self {
-        Self { places: VecDeque::from([Place::default()]), end: Place::default(), recent: VecDeque::new() }
+        Self::of(VecDeque::from([Place::default()]), Place::default())
     }
 }
 
 impl Index {
+    fn of(places: VecDeque<Place>, end: Place) -> Self {
+        Self { places, end, fine: VecDeque::new(), recent: VecDeque::new() }
+    }
+
     /// The index as it was kept; none when it cannot be one.
     pub(super) fn read(written: &[Written]) -> Option<Self> {
         let places: VecDeque<Place> = written.iter().copied().map(Place::from).collect();
         let follows = |(a, b): (&Place, &Place)| (a.queue, a.offset, a.rule.last) <= (b.queue, b.offset, b.rule.last);
         let in_order = places.iter().zip(places.iter().skip(1)).all(follows);
         let end = *places.back().filter(|_| in_order)?;
-        Some(Self { places, end, recent: VecDeque::new() })
+        Some(Self::of(places, end))
     }
 
     /// What is to be kept with a snapshot up to message `at`.
@@ -88,6 +107,25 @@ impl Index {
         self.end
     }
 
+    /// A record begins behind what was read, and its first event has this offset.
+    pub(super) fn record(&mut self, offset: Offset) {
+        let place = self.end;
+        if self.fine.back().is_none_or(|(last, _)| place.is_far_from(last)) {
+            if self.fine.len() == FINE {
+                self.fine.pop_front();
+            }
+            self.fine.push_back((place, offset));
+        }
+    }
+
+    /// The last message that is known to begin a record, and not behind the one that has the event at `offset`.
+    pub(super) fn near(&self, offset: Offset) -> Option<u64> {
+        let behind = self.fine.partition_point(|(_, first)| *first <= offset);
+        let fine = behind.checked_sub(1).and_then(|last| self.fine.get(last));
+        let recent = self.recent.iter().filter(|(_, first)| *first <= offset);
+        recent.chain(fine).map(|(place, _)| place.rule.last + 1).max()
+    }
+
     /// It was read up to a place.
     pub(super) fn read_to(&mut self, place: Place) {
         self.end = place;
@@ -97,12 +135,14 @@ impl Index {
         }
     }
 
-    /// Somebody stopped reading there.
-    pub(super) fn rested(&mut self, place: Place) {
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
+    /// Somebody read a record behind this place, whose first event has this offset.
+    pub(super) fn passed(&mut self, place: Place, offset: Offset) {
+        if self.recent.back().is_none_or(|(last, _)| place.is_far_from(last)) {
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
+            }
+            self.recent.push_back((place, offset));
         }
-        self.recent.push_back(place);
     }
 
     /// Forgets what is known of the last queue but its beginning: it has to be read again.
@@ -110,7 +150,8 @@ impl Index {
         let queue = self.end.queue;
         let begins = self.places.partition_point(|place| place.queue < queue);
         self.places.truncate(begins + 1);
-        self.recent.retain(|place| place.queue < queue);
+        self.recent.retain(|(place, _)| place.queue < queue);
+        self.fine.retain(|(place, _)| place.queue < queue);
         self.end = self.places.back().copied().unwrap_or_default();
     }
 
@@ -118,8 +159,11 @@ impl Index {
     pub(super) fn before(&self, number: u64) -> Place {
         let in_front = self.places.partition_point(|place| place.rule.last < number);
         let known = self.places.get(in_front.saturating_sub(1)).or(self.places.front()).copied().unwrap_or_default();
+        let fine = self.fine.partition_point(|(place, _)| place.rule.last < number);
+        let fine = fine.checked_sub(1).and_then(|last| self.fine.get(last)).map(|(place, _)| place);
         let fits = |place: &&Place| place.rule.last < number && place.rule.last > known.rule.last;
-        self.recent.iter().filter(fits).max_by_key(|place| place.rule.last).copied().unwrap_or(known)
+        let recent = self.recent.iter().map(|(place, _)| place);
+        recent.chain(fine).filter(fits).max_by_key(|place| place.rule.last).copied().unwrap_or(known)
     }
 
     /// Where the queue behind this one begins, if there is one.
@@ -146,6 +190,8 @@ impl Index {
 
     /// A queue is gone, with those in front of it.
     pub(super) fn release(&mut self, queue: u64) {
+        self.fine.retain(|(place, _)| place.queue > queue);
+        self.recent.retain(|(place, _)| place.queue > queue);
         while self.places.len() > 1 && self.places.pop_front_if(|place| place.queue <= queue).is_some() {}
     }
 
@@ -185,11 +231,34 @@ mod tests {
         assert_eq!(index.before(1), Place::default());
         let place = index.before(12);
         assert_eq!((place.queue, place.offset, place.rule.last), (1, 3, 11));
-        let rested = Place { offset: 99, ..index.before(24) };
-        index.rested(Place { rule: Rule { last: 24, pen: 1 }, ..rested });
-        assert_eq!((index.before(24).offset, index.before(25).offset), (7, 8));
+        let passed = Place { queue: 1, offset: 4, bytes: 5 * EVERY / 2, rule: Rule { last: 12, pen: 1 } };
+        index.passed(Place { offset: 99, ..passed }, 77);
+        assert_eq!((index.before(12).offset, index.before(13).offset), (3, 4));
+        let between = Place { offset: 77, rule: Rule { last: 20, pen: 1 }, queue: 2, bytes: 0 };
+        index.passed(Place { rule: Rule { last: 23, pen: 1 }, ..between }, 99);
+        assert_eq!((index.near(76), index.near(77), index.near(99)), (None, Some(13), Some(24)));
         assert_eq!(index.behind(1).map(|place| (place.queue, place.offset, place.rule.last)), Some((2, 0, 16)));
         assert_eq!(index.behind(2), None);
+    }
+
+    #[test]
+    fn an_event_is_found_from_the_record_in_front_of_it() {
+        let mut index = Index::default();
+        assert_eq!(index.near(5), None);
+        // A hundred events to a record of four kibibytes: every second one is known.
+        for n in 0..10_u64 {
+            index.record(n * 100);
+            let rule = Rule { last: n + 1, pen: 1 };
+            index.read_to(Place { queue: 0, offset: n + 1, bytes: (n + 1) * FINE_EVERY / 2, rule });
+        }
+        assert_eq!(
+            (index.near(0), index.near(199), index.near(200), index.near(9_999)),
+            (Some(1), Some(1), Some(3), Some(9))
+        );
+        let place = index.before(4);
+        assert_eq!((place.rule.last, place.offset), (2, 2));
+        index.release(0);
+        assert_eq!(index.near(5), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The engine of `amqp:`: the journal is in stream queues of RabbitMQ.
 //!
 //! Role: what [`Broker`](crate::shared::Broker) asks for, on RabbitMQ. The modules: `url` (where), `connect` and `link`
-//! (connections), `envelope` (which messages of a stream count), `index` (where they are), `session` (the lease and the end of the
+//! (connections), `envelope` (which messages of a stream count), `index` (where they are), `recent` (the newest ones), `session` (the lease and the end of the
 //! journal), `snapshot` (the state beside it), `between` (what nodes send one another), `names` (of queues), `broker` (all
 //! that for the engine), `facts` (what the server says of itself).
 
@@ -13,6 +13,7 @@ mod facts;
 mod index;
 mod link;
 mod names;
+mod recent;
 mod session;
 mod snapshot;
 mod url;

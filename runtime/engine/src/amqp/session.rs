@@ -14,10 +14,11 @@ use lapin::{Channel, PublisherConfirm};
 use tokio::sync::watch;
 
 use super::between::Mailbox;
-use super::envelope::{ENVELOPE_BYTES, Envelope, Kind, Rule, Step};
+use super::envelope::{ENVELOPE_BYTES, Envelope, Kind, Rule, Step, begins_record};
 use super::index::{Index, Place};
 use super::link::{ASK_FOR, Link, Stream, Task, confirmed, make_stream, put, send, within};
 use super::names::Names;
+use super::recent::Recent;
 use crate::shared::{Landing, Trouble, later};
 
 /// Tries to take the pen before the server counts as troubled.
@@ -63,16 +64,22 @@ pub(super) struct Bus {
     pub(super) names: Names,
     pub(super) replicas: Option<u32>,
     index: Arc<Mutex<Index>>,
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl Bus {
     pub(super) fn new(names: Names, replicas: Option<u32>) -> Self {
-        Self { names, replicas, index: Arc::default() }
+        Self { names, replicas, index: Arc::default(), recent: Arc::default() }
     }
 
     /// Where messages are.
     pub(super) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest messages.
+    pub(super) fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -278,11 +285,19 @@ async fn try_to_read(
             let (offset, message) = stream.next().await?;
             let envelope = Envelope::take(&message);
             let step = envelope.map_or(Step::Void, |envelope| end.rule.step(&envelope));
+            if step == Step::Landed
+                && let Some(offset) = begins_record(&message)
+            {
+                bus.index().record(offset);
+            }
             end = match step {
                 Step::Ended => Place { queue: queue + 1, offset: 0, bytes: 0, rule: end.rule },
                 _ => Place { offset: offset + 1, bytes: end.bytes + message.len() as u64, ..end },
             };
             bus.index().read_to(end);
+            if step == Step::Landed {
+                bus.recent().push(end.rule.last, Bytes::from(message).slice(ENVELOPE_BYTES..));
+            }
             let wanted = envelope.filter(|envelope| envelope.kind == Kind::Take).map(|envelope| envelope.pen);
             tell.send_modify(|seen| {
                 seen.end = end;

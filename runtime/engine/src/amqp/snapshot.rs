@@ -17,6 +17,7 @@ use super::broker::ANOTHER;
 use super::envelope::{Envelope, Kind};
 use super::index::{Index, Written};
 use super::link::{confirmed, make_stream, put, send, within};
+use super::recent::Recent;
 use super::session::{Bus, Session};
 use crate::EngineError;
 use crate::shared::{Kept, Mark, Trouble, later, unreachable, unusable};
@@ -89,6 +90,7 @@ impl Snapshots {
 
     /// Reads the newest snapshot, and where the journal goes on behind it; makes the journal when there is nothing yet.
     pub(super) async fn load(&self, session: &Session, bus: &Bus) -> Result<Option<Kept>, EngineError> {
+        *bus.recent() = Recent::default();
         let lines = lines(session, bus).await.map_err(|trouble| unreachable(&trouble))?;
         *self.known() = Known { listed: lines.iter().map(|line| line.at).collect(), marks: Vec::new() };
         let complete = |line: &Line| line.complete.map(|complete| (line.at, complete));

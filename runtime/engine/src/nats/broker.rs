@@ -1,8 +1,10 @@
 //! A JetStream server as the keeper of a journal. Each message says after which one it has to come, so several are on
 //! their way at a time and none can land behind a gap, twice, or behind the claim of a newer owner.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use busway_types::Offset;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 
@@ -76,8 +78,8 @@ impl Broker for JetStream {
         Box::pin(piece(&self.streams.journal, from, last, bytes))
     }
 
-    fn seeks(&self) -> bool {
-        true
+    fn near(&self, _: Offset, _: Range<u64>) -> Option<u64> {
+        None
     }
 
     fn trim(&self, at: u64) -> Waits<'_, Result<(), Trouble>> {

@@ -24,10 +24,9 @@ use crate::{EngineError, ReadRequest, ReadResult};
 
 /// One call of `read` looks at about this many bytes of the journal at most.
 const READ_MOST: usize = 16 * 1024 * 1024;
-/// Bytes that are asked for at a time.
+/// Bytes that are asked for at first, and then, when that was not enough, twice as many each time up to the most.
+const FIRST_PIECE: usize = 64 * 1024;
 const READ_PIECE: usize = 4 * 1024 * 1024;
-/// The same where one record is looked for.
-const FETCH_PIECE: usize = 64 * 1024;
 /// How long closing waits for the broker to take what is left.
 const CLOSE_FOR: Duration = Duration::from_secs(10);
 
@@ -275,11 +274,10 @@ impl KeptJournal {
     fn walk(
         &self,
         from: u64,
-        piece: usize,
         each: &mut dyn FnMut(&Record) -> Result<ControlFlow<()>, EngineError>,
     ) -> Result<ControlFlow<()>, EngineError> {
         let last = self.last();
-        let mut at = from;
+        let (mut at, mut piece) = (from, FIRST_PIECE);
         while at <= last {
             let reader = self.reader.clone();
             let (records, next) = self.wait(async move { reader.records(at, last, piece).await })?;
@@ -289,6 +287,7 @@ impl KeptJournal {
                 }
             }
             at = next;
+            piece = (piece * 2).min(READ_PIECE);
         }
         Ok(ControlFlow::Continue(()))
     }
@@ -310,7 +309,7 @@ impl KeptJournal {
     fn first(&self, from: Offset, wanted: &dyn Fn(&Event) -> bool) -> Result<Option<Logged>, EngineError> {
         let Some(at) = self.place(from)? else { return Ok(None) };
         let mut found = None;
-        let _ = self.walk(at, READ_PIECE, &mut |record| {
+        let _ = self.walk(at, &mut |record| {
             found = self.events(record)?.into_iter().find(|logged| logged.offset >= from && wanted(&logged.event));
             Ok(if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
@@ -373,7 +372,7 @@ impl Journal for KeptJournal {
         let mut result = ReadResult { events: Vec::new(), next: request.from };
         let Some(at) = self.place(request.from)? else { return Ok(result) };
         let (mut bytes, mut looked_at) = (0, 0);
-        let _ = self.walk(at, READ_PIECE, &mut |record| {
+        let _ = self.walk(at, &mut |record| {
             looked_at += record.body.len();
             for logged in self.events(record)? {
                 if logged.offset < result.next || logged.offset >= head {
@@ -406,7 +405,7 @@ impl Journal for KeptJournal {
         while let Some(&offset) = wanted.get(next) {
             let Some(at) = self.place(offset)? else { break };
             let before = next;
-            let _ = self.walk(at, FETCH_PIECE, &mut |record| {
+            let _ = self.walk(at, &mut |record| {
                 let events = self.events(record)?;
                 let Some(reached) = events.last().map(|last| last.offset) else { return Ok(ControlFlow::Continue(())) };
                 // Neighbours are often in the same record.
@@ -432,7 +431,7 @@ impl Journal for KeptJournal {
     fn offset_at(&self, time: Timestamp) -> Result<Offset, EngineError> {
         let Some(at) = lock(&self.shared.marks).at_time(time) else { return Ok(self.safe_offset()) };
         let mut found = None;
-        let _ = self.walk(at, READ_PIECE, &mut |record| {
+        let _ = self.walk(at, &mut |record| {
             if record.head.latest < time {
                 return Ok(ControlFlow::Continue(()));
             }
@@ -445,7 +444,7 @@ impl Journal for KeptJournal {
 
     fn settlements(&self, from: Offset, visit: &mut Visit<'_>) -> Result<ControlFlow<()>, EngineError> {
         let Some(at) = self.place(from)? else { return Ok(ControlFlow::Continue(())) };
-        self.walk(at, READ_PIECE, &mut |record| {
+        self.walk(at, &mut |record| {
             for txn in self.txns(record)? {
                 if visit(txn.settlement).is_break() {
                     return Ok(ControlFlow::Break(()));

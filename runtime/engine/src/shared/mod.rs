@@ -22,16 +22,18 @@ mod record;
 mod snapshot;
 mod writer;
 
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_types::Timestamp;
+use busway_types::{Offset, Timestamp};
 use bytes::Bytes;
 
 pub(crate) use self::engine::Opening;
 pub use self::engine::SharedEngine;
 pub(crate) use self::position::Mark;
+pub(crate) use self::record::Head;
 pub(crate) use self::snapshot::{unreachable, unusable};
 use crate::mesh::{Posted, To};
 use crate::{Answer, EngineError, Sink};
@@ -121,8 +123,9 @@ pub(crate) trait Broker: Send + Sync {
     /// Messages from number `from` to `last` that are still kept, as many as it takes to have `bytes`, at least one if
     /// there is one.
     fn read(&self, from: u64, last: u64, bytes: usize) -> Waits<'_, Result<Piece, Trouble>>;
-    /// Whether reading a single message anywhere costs little.
-    fn seeks(&self) -> bool;
+    /// A message between two, the second not included, that is not behind the record that has the event at `offset`, if the
+    /// broker knows one; none where reading a single message anywhere costs so little that it is looked for.
+    fn near(&self, offset: Offset, between: Range<u64>) -> Option<u64>;
     /// Removes every message in front of number `at`, or a part of them.
     fn trim(&self, at: u64) -> Waits<'_, Result<(), Trouble>>;
     /// The newest snapshot.

@@ -117,8 +117,8 @@ impl Reader {
     /// A message at or in front of the record that has the event at `offset`, if one does, between `from` and before `until`:
     /// that record's first one where looking for it costs little.
     pub(super) async fn place(&self, offset: Offset, from: u64, until: u64) -> Result<u64, EngineError> {
-        if !self.broker.seeks() {
-            return Ok(from);
+        if let Some(near) = self.broker.near(offset, from..until) {
+            return Ok(near);
         }
         // All up to `low` have at most that offset, all from `high` on more.
         let (mut low, mut high) = (from, until.max(from + 1));
