@@ -1,12 +1,12 @@
 //! Messages between the nodes that share a bus.
 //!
-//! Role: the trait [`Mesh`], and what engines need to be one: a bounded queue to whoever sends ([`post`]), and messages as
-//! parts that fit what a broker takes at a time ([`split`], [`Joiner`]). What the messages mean, nodes know.
+//! Role: the trait [`Mesh`], and what engines need to be one: a bounded queue to whoever sends (`post`), and messages as
+//! parts that fit what a broker takes at a time (`split`, `Joiner`). What the messages mean, nodes know.
 //!
 //! Invariants: a message arrives whole or not at all, at most once; messages of one sender to one address arrive in the
 //! order in which they were sent, as far as they arrive. Nothing is kept for a node that is not there.
 //!
-//! Bounds: [`MESSAGE_BYTES`] for a message, [`QUEUE_BYTES`] and [`QUEUED`] for those that wait to be sent, [`SENDERS`] messages of
+//! Bounds: [`MESSAGE_BYTES`] for a message, [`QUEUE_BYTES`] and `QUEUED` for those that wait to be sent, `SENDERS` messages of
 //! which parts are missing. Reading never panics, whatever the bytes.
 
 use std::sync::Arc;
