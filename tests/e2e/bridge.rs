@@ -228,6 +228,17 @@ async fn stream(context: &jetstream::Context, name: &str, subject: &str) {
     context.create_stream(config).await.expect("a stream");
 }
 
+/// The stream `OUT` with room for so many messages.
+fn holds(messages: i64) -> stream::Config {
+    stream::Config {
+        name: "OUT".to_owned(),
+        subjects: vec!["out.a".to_owned()],
+        max_messages: messages,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_in_is_handled_and_goes_out_over_a_restart_of_the_node() {
     let nats = Nats::start().expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
@@ -236,37 +247,34 @@ async fn what_comes_in_is_handled_and_goes_out_over_a_restart_of_the_node() {
     stream(&context, "IN", "in.>").await;
     let app = app(&nats);
     let bus = app.run_on_disk().await;
-    let send = async |text: String| {
-        let sent = context.publish("in.a", text.into()).await.expect("sent");
+    let send = async |subject: &'static str, text: String| {
+        let sent = context.publish(subject, text.into()).await.expect("sent");
         sent.await.expect("stored");
     };
     stream(&context, "TYPED", "typed").await;
-    for text in ["{}", "no JSON"] {
-        let sent = context.publish("typed", text.into()).await.expect("sent");
-        sent.await.expect("stored");
-    }
+    send("typed", "{}".to_owned()).await;
+    send("typed", "no JSON".to_owned()).await;
     bus.until("what does not fit the contract is refused", |status| {
         let bridge = bridge(status, "typed");
         (bridge.copied, bridge.refused) == (1, 1)
     })
     .await;
     assert_eq!(bus.texts("test.values.v1.inputs.nothing").await, ["{}"]);
-    send("m0".to_owned()).await;
-    send("x".repeat(100_000)).await;
-    send("m1".to_owned()).await;
+    send("in.a", "m0".to_owned()).await;
+    send("in.a", "x".repeat(100_000)).await;
+    send("in.a", "m1".to_owned()).await;
     bus.until("two came in, and one was too large", |status| {
         let bridge = bridge(status, "in");
         (bridge.copied, bridge.refused, &*bridge.state) == (2, 1, "connected")
     })
     .await;
-    let waits = |status: &StatusReport| bridge(status, "out").reason.as_ref().is_some_and(|why| why.contains("OUT"));
-    bus.until("the other stream is not there", waits).await;
+    bus.until("the other stream is not there", |status| bridge(status, "out").state == "waiting").await;
     let first = bus.tail("shop.in").await.remove(0);
     assert_eq!(first.source.as_deref(), Some("bridge.in"));
     // What was forwarded waits over a restart, and nothing counted as an attempt.
     bus.node.drain().await.expect("drained");
-    send("m2".to_owned()).await;
-    stream(&context, "OUT", "out.a").await;
+    send("in.a", "m2".to_owned()).await;
+    context.create_stream(holds(4)).await.expect("a stream");
     let bus = app.run_on_disk().await;
     bus.until("all went out", |status| bridge(status, "out").copied == 3).await;
     let out = context.get_stream("OUT").await.expect("the stream");
@@ -283,14 +291,22 @@ async fn what_comes_in_is_handled_and_goes_out_over_a_restart_of_the_node() {
     // What the broker does not take is tried again, then a dead letter that can be given back.
     let event = bus.send("shop.out", "direct").await;
     assert_eq!(event.subscribers, 1, "the bridge is one");
-    context.delete_stream("OUT").await.expect("deleted");
-    bus.send("shop.out", "nowhere").await;
+    bus.until("it is full", |status| bridge(status, "out").copied == 4).await;
+    bus.send("shop.out", "one too many").await;
     bus.until("given up", |status| bridge(status, "out").retried == 2).await;
     let dead = bus.dead().await;
     assert_eq!((dead.len(), dead[0].service.as_str(), dead[0].attempts), (1, "bridge.out", 2));
-    assert!(dead[0].error.contains("no stream takes the subject out.a"), "{dead:?}");
-    stream(&context, "OUT", "out.a").await;
+    assert!(dead[0].error.contains("the stream OUT did not take it"), "{dead:?}");
+    context.update_stream(holds(10)).await.expect("updated");
     bus.node.admin().dead_retry(DeadFilter::default()).await.expect("given back");
     bus.until("it went out at last", |status| bridge(status, "out").copied == 5).await;
+
+    // A stream that goes while it is in use is waited for, as one that was not there.
+    context.delete_stream("OUT").await.expect("deleted");
+    bus.send("shop.out", "held").await;
+    bus.until("it waits", |status| bridge(status, "out").state == "waiting").await;
+    context.create_stream(holds(10)).await.expect("a stream");
+    bus.until("it went out as well", |status| bridge(status, "out").copied == 6).await;
+    assert_eq!((bridge(&bus.status().await, "out").retried, bus.dead().await.len()), (2, 0));
     bus.stop().await;
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::link::Link;
 use crate::message::Reading;
 use crate::place::Place;
-use crate::source::{Handle, Received, Source};
+use crate::source::{BATCH_BYTES, Handle, Received, Source};
 use crate::{Broken, Bus, NotPublished, Phase};
 
 /// Between two tries to connect, or to publish: the first, and the longest.
@@ -114,11 +114,16 @@ impl Inward {
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<(), Broken> {
         loop {
-            let batch = tokio::select! {
+            let mut batch = tokio::select! {
                 batch = source.gather() => batch?,
                 () = reaches(phase, Phase::Drain) => return Ok(()),
             };
-            if matches!(self.hand_over(batch, source, bus, link, phase).await?, Done::Ended) {
+            // Only the last one of a batch can be that large; what is wrong with it alone is not the others' fault.
+            let is_large = batch.last().is_some_and(|last| last.envelope.bytes() > BATCH_BYTES);
+            let rest = if is_large && batch.len() > 1 { batch.split_off(batch.len() - 1) } else { Vec::new() };
+            if matches!(self.hand_over(batch, source, bus, link, phase).await?, Done::Ended)
+                || matches!(self.hand_over(rest, source, bus, link, phase).await?, Done::Ended)
+            {
                 return Ok(());
             }
         }
@@ -132,16 +137,12 @@ impl Inward {
         link: &Link,
         phase: &mut watch::Receiver<Phase>,
     ) -> Result<Done, Broken> {
+        let reading = self.reading();
         let mut drafts: Vec<Draft> = Vec::with_capacity(batch.len());
         let mut held: Vec<(Handle, String)> = Vec::with_capacity(batch.len());
         for Received { envelope, handle, shown } in batch {
-            match envelope.draft(&self.topic, &self.service, &self.limits) {
-                Ok(draft) => {
-                    drafts.push(draft);
-                    held.push((handle, shown));
-                }
-                Err(reason) => refuse(source, link, handle, &shown, &reason).await?,
-            }
+            drafts.push(envelope.draft(&self.topic, &reading, &self.service, &self.limits));
+            held.push((handle, shown));
         }
         let mut tries = 0;
         while !drafts.is_empty() {

@@ -3,8 +3,8 @@
 //! Role: the state and the figures that `status` shows, and the few lines that are logged. Shared by the tasks of a bridge
 //! and whoever looks at it.
 //!
-//! Invariant: a line is logged when the state changes, not when a broker that is away stays away; refusals are told at most
-//! every ten seconds, with their number.
+//! Invariant: a line is logged when a bridge begins to wait, at most every thirty seconds, and when that is over, not when a
+//! broker that is away stays away; refusals are told at most every ten seconds, with their number.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 /// How often refused messages are told.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often it is told, at most, that a bridge waits.
+const WAITS_EVERY: Duration = Duration::from_secs(30);
 
 /// Whether a bridge works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +55,9 @@ pub struct Figures {
 
 struct Now {
     figures: Figures,
+    /// When it was last told that it waits, and whether that is still to be taken back.
+    told_waiting: Option<Instant>,
+    owes_connected: bool,
     /// When refusals were told last, and how many were not yet.
     told: Option<Instant>,
     untold: u64,
@@ -68,7 +73,10 @@ impl Link {
     /// A bridge that is about to start.
     pub fn new(name: &str) -> Self {
         let figures = Figures { state: State::Starting, reason: None, copied: 0, refused: 0, retried: 0 };
-        Self { name: name.to_owned(), now: Mutex::new(Now { figures, told: None, untold: 0 }) }
+        Self {
+            name: name.to_owned(),
+            now: Mutex::new(Now { figures, told_waiting: None, owes_connected: true, told: None, untold: 0 }),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Now> {
@@ -81,27 +89,35 @@ impl Link {
     }
 
     pub(crate) fn connected(&self) {
-        let was = {
-            let figures = &mut self.lock().figures;
-            figures.reason = None;
-            std::mem::replace(&mut figures.state, State::Connected)
+        let tells = {
+            let mut now = self.lock();
+            now.figures.reason = None;
+            now.figures.state = State::Connected;
+            std::mem::take(&mut now.owes_connected)
         };
-        if was != State::Connected {
+        if tells {
             tracing::info!(bridge = self.name, "connected");
         }
     }
 
     /// It waits for something; one line is logged when it did not wait before.
     pub fn waiting(&self, reason: &str) {
-        let was = {
-            let figures = &mut self.lock().figures;
-            figures.reason = Some(reason.to_owned());
-            std::mem::replace(&mut figures.state, State::Waiting)
+        let tells = {
+            let mut now = self.lock();
+            now.figures.reason = Some(reason.to_owned());
+            now.figures.state = State::Waiting;
+            // One that connects and fails again and again says so now and then.
+            let tells = now.told_waiting.is_none_or(|told| !now.owes_connected && told.elapsed() >= WAITS_EVERY);
+            if tells {
+                now.told_waiting = Some(Instant::now());
+                now.owes_connected = true;
+            }
+            tells
         };
-        if was == State::Waiting {
-            tracing::debug!(bridge = self.name, reason, "still waiting");
-        } else {
+        if tells {
             tracing::warn!(bridge = self.name, "waiting, trying again by itself: {reason}");
+        } else {
+            tracing::debug!(bridge = self.name, reason, "still waiting");
         }
     }
 

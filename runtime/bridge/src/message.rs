@@ -64,7 +64,7 @@ impl Envelope {
             self.key = Some(value);
         } else if is(TRACEPARENT) && self.traceparent.is_none() && is_traceparent(&value) {
             self.traceparent = Some(value.into());
-        } else if is(HOPS) && value.bytes().all(|digit| digit.is_ascii_digit()) {
+        } else if is(HOPS) && !value.is_empty() && value.bytes().all(|digit| digit.is_ascii_digit()) {
             self.hops = value.parse().unwrap_or(u8::MAX);
         } else if is(CORRELATION) && self.correlation.is_none() && value.len() <= LONGEST_CORRELATION {
             self.correlation = Some(value.into());
@@ -78,9 +78,12 @@ impl Envelope {
         self.data.len() + self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
     }
 
-    /// The event that this is to be.
-    pub(crate) fn draft(self, topic: &Topic, bridge: &ServiceName, limits: &Limits) -> Result<Draft, String> {
-        let key = self.key.map(|key| Key::new(&key, limits)).transpose().map_err(|error| error.to_string())?;
+    /// The event that this is to be. What is too long for a key stays a header.
+    pub(crate) fn draft(mut self, topic: &Topic, reading: &Reading, bridge: &ServiceName, limits: &Limits) -> Draft {
+        let key = self.key.as_ref().and_then(|key| Key::new(key, limits).ok());
+        if let (None, Some(given)) = (&key, self.key.take()) {
+            self.headers.push((reading.key_header.as_str().into(), given.into()));
+        }
         let origin = Origin {
             source: Some(bridge.clone()),
             correlation: self.correlation,
@@ -91,7 +94,7 @@ impl Envelope {
         let mut draft = Draft::new(topic.clone(), self.data);
         (draft.id, draft.key, draft.content_type, draft.headers) = (self.id, key, self.content_type, self.headers);
         draft.causality = origin.into();
-        Ok(draft)
+        draft
     }
 }
 
@@ -172,6 +175,7 @@ pub(crate) mod tests {
             ("traceparent", "00-xx"),
             ("traceparent", trace),
             ("busway-hops", "many"),
+            ("busway-hops", ""),
             ("busway-hops", "999"),
             ("busway-correlation", "c"),
             ("x", "1"),
@@ -186,6 +190,7 @@ pub(crate) mod tests {
                 ("busway-key", "second"),
                 ("traceparent", "00-xx"),
                 ("busway-hops", "many"),
+                ("busway-hops", ""),
                 ("x", "1")
             ]
         );
@@ -193,10 +198,13 @@ pub(crate) mod tests {
         assert_eq!((envelope.hops, envelope.correlation.as_deref()), (255, Some("c")));
         let topic: Topic = "t".parse().expect("a topic");
         let bridge: ServiceName = "bridge.a".parse().expect("a name");
-        let draft = envelope.clone().draft(&topic, &bridge, &Limits::default()).expect("a draft");
+        let reading = Reading::of("a", true);
+        let draft = envelope.clone().draft(&topic, &reading, &bridge, &Limits::default());
         assert_eq!((draft.causality.hops, draft.causality.source.clone()), (255, Some(bridge.clone())));
         envelope.key = Some("k".repeat(256));
-        assert!(envelope.draft(&topic, &bridge, &Limits::default()).expect_err("too long").contains("256 bytes"));
+        let draft = envelope.draft(&topic, &reading, &bridge, &Limits::default());
+        let last = draft.headers.last().expect("a header");
+        assert!(draft.key.is_none() && *last.0 == *KEY_HEADER && last.1.len() == 256, "{last:?}");
     }
 
     #[test]

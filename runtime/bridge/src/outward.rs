@@ -56,6 +56,8 @@ impl Outward {
     ) {
         let mut tries = 0;
         let mut waits: Option<Chunk> = None;
+        // One at a time: the broker closed a channel because of one of several.
+        let mut alone = false;
         while let Some(mut target) = self.connect(&link, &mut phase, &mut tries).await {
             let broken = loop {
                 let chunk = match waits.take() {
@@ -69,11 +71,13 @@ impl Outward {
                 };
                 let now = self.clock.now();
                 if chunk.deliveries.iter().any(|delivery| delivery.logged.event.is_expired(now)) {
-                    tell(Work::Lost(chunk));
+                    // The dispatcher looks again: nothing was done with any of them.
+                    tell(Work::Done(report(&chunk, vec![None; chunk.deliveries.len()], Instant::now())));
                     continue;
                 }
                 let since = Instant::now();
-                let (outcomes, broken) = deliver(&mut target, &chunk).await;
+                let Delivered { outcomes, broken, accused } = deliver(&mut target, &chunk, alone).await;
+                alone = accused;
                 count(&link, &outcomes);
                 if broken.is_none() || outcomes.iter().any(Option::is_some) {
                     tries = 0;
@@ -174,19 +178,35 @@ fn report(chunk: &Chunk, outcomes: Vec<Option<Outcome>>, since: Instant) -> Repo
     Report { chunk: chunk.id, sub: chunk.sub, results: results.collect(), finished: true }
 }
 
-/// Sends the events of a chunk in waves; gives what became of each, none where nobody knows.
-async fn deliver(target: &mut Target, chunk: &Chunk) -> (Vec<Option<Outcome>>, Option<Broken>) {
+/// What became of a chunk.
+struct Delivered {
+    /// None: nobody knows.
+    outcomes: Vec<Option<Outcome>>,
+    broken: Option<Broken>,
+    /// Whether one of several made the broker end the connection, and it is not known which.
+    accused: bool,
+}
+
+/// Sends the events of a chunk in waves, or one at a time.
+async fn deliver(target: &mut Target, chunk: &Chunk, alone: bool) -> Delivered {
     let mut waves = Waves::new(chunk);
     loop {
-        let wave = waves.next();
+        let mut wave = waves.next();
         if wave.is_empty() {
-            return (waves.outcomes, None);
+            return Delivered { outcomes: waves.outcomes, broken: None, accused: false };
+        }
+        if alone {
+            wave.truncate(1);
         }
         let events: Vec<&Arc<Event>> = wave.iter().map(|at| &chunk.deliveries[*at].logged.event).collect();
         let sent = target.send(&events).await;
         waves.take(&wave, sent.outcomes);
         if sent.broken.is_some() {
-            return (waves.outcomes, sent.broken);
+            if let ([one], Some(outcome)) = (&wave[..], &sent.verdict) {
+                waves.outcomes[*one] = Some(outcome.clone());
+            }
+            let accused = sent.verdict.is_some() && wave.len() > 1;
+            return Delivered { outcomes: waves.outcomes, broken: sent.broken, accused };
         }
     }
 }

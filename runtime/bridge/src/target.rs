@@ -17,11 +17,13 @@ pub(crate) struct Sent {
     pub(crate) outcomes: Vec<Option<Outcome>>,
     /// Why the connection cannot be used any more, if it cannot.
     pub(crate) broken: Option<Broken>,
+    /// What becomes of the one event because of which the broker ended the connection, where it said that it did.
+    pub(crate) verdict: Option<Outcome>,
 }
 
 impl Sent {
     pub(crate) fn of(results: Vec<Result<Outcome, Broken>>) -> Self {
-        let mut sent = Self { outcomes: Vec::with_capacity(results.len()), broken: None };
+        let mut sent = Self { outcomes: Vec::with_capacity(results.len()), broken: None, verdict: None };
         for result in results {
             match result {
                 Ok(outcome) => sent.outcomes.push(Some(outcome)),

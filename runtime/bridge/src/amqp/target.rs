@@ -2,7 +2,7 @@
 //!
 //! Invariant: an event counts as given once the server has confirmed it and has not returned it: it is in a queue then.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use busway_engine::AmqpServer;
@@ -10,7 +10,7 @@ use busway_types::{Clock, Event, Outcome};
 use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
-use lapin::{Channel, Confirmation, Connection, ExchangeKind, PublisherConfirm};
+use lapin::{Channel, Confirmation, Connection, ErrorKind, ExchangeKind, PublisherConfirm};
 
 use super::{broken, connect, properties};
 use crate::Broken;
@@ -22,6 +22,10 @@ use crate::target::Sent;
 const CONFIRM_FOR: Duration = Duration::from_secs(30);
 /// How often it is looked whether the connection is still there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Why a server closes a channel: there is something wrong with what was sent, for example its size.
+const PRECONDITION_FAILED: u16 = 406;
+/// The same: this login may not do that.
+const ACCESS_REFUSED: u16 = 403;
 
 /// An open queue or exchange.
 pub(crate) struct AmqpTarget {
@@ -32,6 +36,8 @@ pub(crate) struct AmqpTarget {
     routing_key: Option<ShortString>,
     key_header: String,
     clock: Arc<dyn Clock>,
+    /// What becomes of the event because of which the server closed the channel.
+    verdict: Mutex<Option<Outcome>>,
 }
 
 impl AmqpTarget {
@@ -57,7 +63,8 @@ impl AmqpTarget {
         let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
         confirms.map_err(|error| broken("RabbitMQ gives no confirmations", &error))?;
         let (key_header, clock) = (bridge.key_header.clone(), Arc::clone(&bridge.clock));
-        Ok(Self { connection, channel, exchange, routing_key, key_header, clock })
+        let verdict = Mutex::new(None);
+        Ok(Self { connection, channel, exchange, routing_key, key_header, clock, verdict })
     }
 
     /// Returns when the connection is gone.
@@ -80,12 +87,32 @@ impl AmqpTarget {
         }
         let confirm = async |begun: Result<Begun, Broken>| match begun? {
             Begun::Over(outcome) => Ok(outcome),
-            Begun::Sent(confirm) => tokio::time::timeout_at(deadline, confirm)
-                .await
-                .map_err(|_| late())?
-                .map_or_else(|error| Err(broken("the connection to RabbitMQ is lost", &error)), outcome),
+            Begun::Sent(confirm) => {
+                let confirmed = tokio::time::timeout_at(deadline, confirm).await.map_err(|_| late())?;
+                confirmed.map_or_else(|error| Err(self.lost_by(&error)), outcome)
+            }
         };
-        Sent::of(join_all(begun.into_iter().map(confirm)).await)
+        let mut sent = Sent::of(join_all(begun.into_iter().map(confirm)).await);
+        sent.verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take();
+        sent
+    }
+
+    /// The connection cannot be used any more; notes what that says of an event.
+    fn lost_by(&self, error: &lapin::Error) -> Broken {
+        let verdict = match error.kind() {
+            ErrorKind::ProtocolError(said) => match said.get_id() {
+                PRECONDITION_FAILED => {
+                    Some(Outcome::Rejected { reason: format!("RabbitMQ takes no such message: {said}") })
+                }
+                ACCESS_REFUSED => Some(Outcome::Retry { reason: format!("RabbitMQ refuses: {said}"), after: None }),
+                _ => None,
+            },
+            _ => None,
+        };
+        if verdict.is_some() {
+            *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = verdict;
+        }
+        broken("the connection to RabbitMQ is lost", error)
     }
 
     async fn publish(&self, event: &Event) -> Result<Begun, Broken> {
@@ -104,7 +131,7 @@ impl AmqpTarget {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sent =
             self.channel.basic_publish(self.exchange.clone(), routing_key, options, &event.data, properties).await;
-        sent.map(Begun::Sent).map_err(|error| broken("the connection to RabbitMQ is lost", &error))
+        sent.map(Begun::Sent).map_err(|error| self.lost_by(&error))
     }
 }
 

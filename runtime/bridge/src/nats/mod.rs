@@ -7,7 +7,7 @@ mod source;
 mod target;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_nats::{Client, Event, HeaderMap, HeaderName, HeaderValue};
 use busway_engine::{NatsUrl, nats_connect};
@@ -32,20 +32,31 @@ fn broken(what: &str, error: &dyn std::fmt::Display) -> Broken {
 struct Connection {
     client: Client,
     in_use: Arc<AtomicBool>,
+    /// How often the server complained, or the connection was lost.
+    troubles: Arc<AtomicU64>,
 }
 
 impl Connection {
     /// `held` messages wait for whoever reads them.
     async fn open(url: &NatsUrl, bridge: &str, held: usize, link: &Arc<Link>) -> Result<Self, Broken> {
         let in_use = Arc::new(AtomicBool::new(false));
-        let (flag, link) = (Arc::clone(&in_use), Arc::clone(link));
+        let troubles = Arc::new(AtomicU64::new(0));
+        let (flag, link, seen_troubles) = (Arc::clone(&in_use), Arc::clone(link), Arc::clone(&troubles));
         let seen = move |event| {
+            if matches!(event, Event::Disconnected | Event::ServerError(_)) {
+                seen_troubles.fetch_add(1, Ordering::AcqRel);
+            }
             if flag.load(Ordering::Acquire) {
                 note(&link, &event);
             }
         };
         let client = nats_connect(url, &format!("busway bridge {bridge}"), held, seen).await;
-        Ok(Self { client: client.map_err(|error| Broken(error.to_string()))?, in_use })
+        Ok(Self { client: client.map_err(|error| Broken(error.to_string()))?, in_use, troubles })
+    }
+
+    /// How often the server complained, or the connection was lost, so far.
+    fn troubles(&self) -> u64 {
+        self.troubles.load(Ordering::Acquire)
     }
 
     /// From now on the link follows what happens to the connection.

@@ -148,8 +148,22 @@ async fn consume(connection: &Connection, name: &str, config: Config, most: usiz
     let stream = stream.map_err(|error| broken(&format!("the stream {name} cannot be looked at"), &error))?;
     // Of another stream that was made under this name, the same number is another message.
     let kind = format!("stream {name} of {}", stream.cached_info().created.unix_timestamp_nanos());
-    let consumer = stream.create_consumer(config).await;
-    let consumer = consumer.map_err(|error| broken(&format!("no consumer of the stream {name}"), &error))?;
+    let durable = config.durable_name.clone().unwrap_or_default();
+    let wanted_filter = config.filter_subject.clone();
+    // One that is there is somebody's: it is used as it is, or not at all.
+    let consumer = if let Ok(found) = stream.get_consumer::<Config>(&durable).await {
+        found
+    } else {
+        let made = stream.create_consumer_strict(config).await;
+        made.map_err(|error| broken(&format!("no consumer `{durable}` of the stream {name}"), &error))?
+    };
+    let found = &consumer.cached_info().config;
+    if found.ack_policy != AckPolicy::Explicit || found.filter_subject != wanted_filter {
+        return Err(Broken(format!(
+            "the consumer `{durable}` of the stream {name} is there with another `filter`, or without explicit \
+             acknowledgements; remove it, or name another one with ?consumer=NAME"
+        )));
+    }
     let messages = consumer.stream().max_messages_per_batch(most).heartbeat(HEARTBEAT).messages().await;
     let messages = messages.map_err(|error| broken(&format!("the stream {name} cannot be read"), &error))?;
     Ok(Messages::Stream(Box::new(messages), kind))

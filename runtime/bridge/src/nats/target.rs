@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::context::{ContextBuilder, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{Context, ErrorCode};
 use async_nats::{Subscriber, client};
 use busway_engine::NatsUrl;
 use busway_types::{Event, Outcome};
@@ -75,9 +75,7 @@ impl NatsTarget {
     pub(crate) async fn send(&mut self, events: &[&Arc<Event>]) -> Sent {
         let Self { connection, to, key_header } = self;
         match to {
-            To::Subject { subject, inbox, echo } => {
-                core(&connection.client, subject, inbox, echo, events, key_header).await
-            }
+            To::Subject { subject, inbox, echo } => core(connection, subject, inbox, echo, events, key_header).await,
             To::Stream { stream, subject, context } => {
                 let sends = events.iter().map(|event| stored(context, stream, subject, event, key_header));
                 Sent::of(join_all(sends).await)
@@ -87,13 +85,14 @@ impl NatsTarget {
 }
 
 async fn core(
-    client: &async_nats::Client,
+    connection: &Connection,
     subject: &str,
     inbox: &str,
     echo: &mut Subscriber,
     events: &[&Arc<Event>],
     key_header: &str,
 ) -> Sent {
+    let (client, troubles) = (&connection.client, connection.troubles());
     let mut outcomes = Vec::with_capacity(events.len());
     for event in events {
         let headers = match headers(event, key_header) {
@@ -115,7 +114,14 @@ async fn core(
             .publish(inbox.to_owned(), bytes::Bytes::new())
             .await
             .map_err(|error| broken("it cannot be sent", &error))?;
-        echo.next().await.map(drop).ok_or_else(|| Broken("the connection ended".to_owned()))
+        echo.next().await.ok_or_else(|| Broken("the connection ended".to_owned()))?;
+        if connection.troubles() == troubles {
+            return Ok(());
+        }
+        Err(Broken(
+            "NATS complained, or the connection was lost, while messages were sent: does this login have the right?"
+                .to_owned(),
+        ))
     };
     let late = || Broken(format!("NATS did not confirm within {CONFIRM_FOR:?}"));
     match tokio::time::timeout(CONFIRM_FOR, confirmed).await.unwrap_or_else(|_| Err(late())) {
@@ -127,6 +133,13 @@ async fn core(
                 .collect(),
         ),
     }
+}
+
+/// Whether a server says of its stream that it is unavailable, and not that it is full.
+fn is_away(error: &PublishError) -> bool {
+    let said =
+        std::error::Error::source(error).and_then(|source| source.downcast_ref::<async_nats::jetstream::Error>());
+    said.is_some_and(|said| said.code() == 503 && said.error_code() != ErrorCode::STREAM_STORE_FAILED)
 }
 
 async fn stored(
@@ -154,9 +167,9 @@ async fn stored(
             PublishErrorKind::MaxPayloadExceeded => {
                 Ok(Outcome::Rejected { reason: format!("NATS takes no such message: {error}") })
             }
-            PublishErrorKind::StreamNotFound => {
-                Ok(Outcome::Retry { reason: format!("no stream takes the subject {subject}"), after: None })
-            }
+            // Also while the stream has no leader: that is no attempt.
+            _ if is_away(&error) => Err(broken("the stream cannot store anything just now", &error)),
+            PublishErrorKind::StreamNotFound => Err(Broken(format!("no stream takes the subject {subject} just now"))),
             _ => Ok(Outcome::Retry { reason: format!("the stream {stream} did not take it: {error}"), after: None }),
         },
     }

@@ -7,7 +7,7 @@ use async_nats::jetstream::{self, stream};
 use async_nats::{Client, HeaderMap};
 use busway_bridge::State;
 use busway_brokers::Nats;
-use busway_types::{EventId, Key, Outcome};
+use busway_types::{EventId, Key, Outcome, Timestamp};
 use futures_util::StreamExt as _;
 
 use crate::harness::{In, Out, chunk, event, until};
@@ -80,6 +80,12 @@ async fn a_stream_comes_in_and_what_is_refused_holds_up_nothing() {
     bridge.has(1).await;
     assert_eq!(bridge.bus.texts(), ["m30"]);
     bridge.ends().await;
+
+    // It stays as it is, whoever wants another one.
+    let bridge = In::start(&format!("{}/stream/S?consumer=mine&filter=s.b", nats.url()), 16);
+    bridge.is(State::Waiting).await;
+    assert!(bridge.figures().reason.is_some_and(|reason| reason.contains("another `filter`")));
+    bridge.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +153,10 @@ async fn events_go_to_a_stream_once_in_order_and_wait_for_a_server_that_is_away(
         bridge.give(chunk(events())).await;
         assert_eq!(bridge.outcomes().await, Some(vec![Outcome::Acked; 20]));
     }
+    let mut over = (*event(98, "a", "too late")).clone();
+    over.expires = Some(Timestamp(2_000));
+    bridge.give(chunk([over.into(), event(97, "b", "x")])).await;
+    assert_eq!(bridge.outcomes().await, Some(vec![Outcome::Skipped; 2]), "the dispatcher looks again");
     nats.kill().expect("killed");
     bridge.is(State::Waiting).await;
     bridge.give(chunk([event(99, "a", "held")])).await;

@@ -212,5 +212,18 @@ fn events_go_to_queues_and_exchanges_and_nothing_goes_nowhere() {
         assert_eq!(bridge.outcomes().await, Some(vec![Outcome::Acked]));
         assert_eq!(get(&channel, "orders").await.map(|(text, _)| text), Some("first".to_owned()), "by its topic");
         bridge.ends().await;
+
+        // The server closes the channel of whoever publishes there: only what it closes it for counts an attempt.
+        let options = ExchangeDeclareOptions { internal: true, ..ExchangeDeclareOptions::default() };
+        channel
+            .exchange_declare("inner".into(), ExchangeKind::Fanout, options, arguments())
+            .await
+            .expect("an exchange");
+        let bridge = Out::start(&format!("{url}/exchange/inner"));
+        bridge.give(chunk([event(1, "a", "first"), event(2, "b", "second")])).await;
+        let outcomes = bridge.outcomes().await.expect("a report");
+        assert!(matches!(&outcomes[0], Outcome::Retry { reason, .. } if reason.contains("ACCESS")), "{outcomes:?}");
+        assert_eq!((&outcomes[1], bridge.figures().retried), (&Outcome::Skipped, 1));
+        bridge.ends().await;
     });
 }

@@ -88,6 +88,17 @@ fn every_mistake_says_what_is_wrong_and_what_to_write() {
 fn a_login_is_in_no_message() {
     let told = refused("[bridges.a]\nfrom = \"amqp://me:hush@h/queue\"\nto = \"topic a\"");
     assert!(told.contains("says no queue") && !told.contains("hush"), "{told}");
+    for mistake in [
+        "form = \"amqp://me:hush@h/queue/a\"",
+        "from = [\"amqp://me:hush@h/queue/a\"]",
+        "from = \"amqp://me:hu/sh@h/queue/a",
+        "from = 'amqp://me:hush@h/queue/a' to",
+    ] {
+        let told = refused(&format!("[bridges.a]\n{mistake}\nto = \"topic a\""));
+        assert!(told.contains("amqp://**") && !told.contains("hush") && !told.contains("sh@"), "{told}");
+    }
+    let told = refused("bridges = { \"a b\" = { from = \"amqp://me:hush@h/queue/a\", to = \"topic a\" } }");
+    assert!(told.contains("is not the name of a bridge") && !told.contains("hush"), "{told}");
 }
 
 #[test]

@@ -167,7 +167,7 @@ fn what_is_not_a_topic_word_name_or_schedule_says_why() {
         ("[services.a]\nfiles = [{ host = \"a\", guest = \"a\" }]", "has to be absolute"),
         ("[services.a]\nfiles = [{ host = \"a\" }]", "`guest` is missing"),
         ("[services.a]\ncomponent = \"oci://x\"", "not available in this version; give a path"),
-        ("[bus]\nengine = \"amqp://localhost\"", "this build has no engine for `amqp:`"),
+        ("[bus]\nengine = \"kafka://localhost\"", "this build has no engine for `kafka:`"),
         ("[bus]\nengine = \"sqlite:x\"", "`sqlite:x` is not an engine"),
     ] {
         let told = refused(text);
