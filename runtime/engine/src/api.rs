@@ -244,6 +244,27 @@ pub trait Engine: Send + Sync {
         spec: &SubscriptionSpec,
     ) -> Result<(SubId, SubscriptionState), EngineError>;
 
+    /// The settings that a subscription runs with: those of `spec`, which are kept as those of the deployment of this
+    /// `generation`, or those that a deployment of a higher one has left.
+    fn settings(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        sub: SubId,
+        spec: SubscriptionSpec,
+        generation: u32,
+    ) -> Result<SubscriptionSpec, EngineError>;
+
+    /// Whether a node that owns the bus can say which one is the next ([`Engine::hand_over`]).
+    fn hands_over(&self) -> bool {
+        false
+    }
+
+    /// Gives the bus to another node that waits for it; [`Sink::revoked`] follows.
+    fn hand_over(&self, node: &str) {
+        let _ = node;
+    }
+
     /// The offset of the first kept event that was published at or after `time`; the head when there is none. Events behind
     /// it may be older: delayed ones are.
     fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError>;

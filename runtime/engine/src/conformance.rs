@@ -207,6 +207,7 @@ pub fn run(fixture: &dyn Fixture) {
     log::finds_events_by_id(fixture);
     subscriptions::refuses_a_stale_epoch(fixture);
     subscriptions::keeps_positions_by_name(fixture);
+    subscriptions::keeps_the_settings_of_the_newest_deployment(fixture);
     subscriptions::keeps_parked_events_and_dead_letters(fixture);
     subscriptions::detaches_and_forgets(fixture);
     subscriptions::survives_being_closed(fixture);

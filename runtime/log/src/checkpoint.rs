@@ -14,7 +14,7 @@ use busway_types::{SubId, mutant};
 
 use crate::codec::{
     TopicCache, begin_section, end_section, kind, next_section, put_dead, put_event, put_id, put_parked, put_run,
-    put_time, tag, take_dead, take_event, take_id, take_parked, take_run, take_time,
+    put_settings, put_time, tag, take_dead, take_event, take_id, take_parked, take_run, take_settings, take_time,
 };
 use crate::seen::Bucket;
 use crate::state::{KvSpace, Progress, State, SubState};
@@ -166,7 +166,7 @@ fn slices_of(state: &State, limit: usize) -> Slices {
 }
 
 fn put_sub(w: &mut Writer, id: SubId, sub: &SubState) {
-    let SubState { name, service, detached_since, began, generation, progress } = sub;
+    let SubState { name, service, detached_since, began, generation, settings, progress } = sub;
     let Progress { cursor, settled, parked, dead } = progress;
     let prefix = |out: &mut Vec<u8>| put_u64(out, u64::from(id.0));
     w.section(tag::SUB, prefix, std::iter::once(()), |out, ()| {
@@ -180,6 +180,7 @@ fn put_sub(w: &mut Writer, id: SubId, sub: &SubState) {
         put_u64(out, *began);
         put_u64(out, if mutant("generation-not-durable") { 0 } else { u64::from(*generation) });
     });
+    w.section(tag::SUB_SETTINGS, prefix, settings.iter(), |out, settings| put_settings(out, settings));
     // Each run stands for itself, because the next one may begin another slice.
     w.section(tag::SETTLED, prefix, settled.runs(), |out, run| put_run(out, 0, run));
     w.section(tag::PARKED, prefix, parked.values(), put_parked);
@@ -230,12 +231,17 @@ impl Assembly {
                 let since = take_time(&mut r)?;
                 let detached_since = detached.then_some(since);
                 let (began, generation) = (progress.cursor, 0);
-                let sub = SubState { name, service, detached_since, began, generation, progress };
+                let settings = None;
+                let sub = SubState { name, service, detached_since, began, generation, settings, progress };
                 self.state.subs.insert(id, sub);
             }
             tag::SUB_MOVES => {
                 let sub = self.state.subs.get_mut(&SubId(r.u32()?)).ok_or(TOO_EARLY)?;
                 (sub.began, sub.generation) = (r.u64()?, r.u32()?);
+            }
+            tag::SUB_SETTINGS => {
+                let sub = self.state.subs.get_mut(&SubId(r.u32()?)).ok_or(TOO_EARLY)?;
+                sub.settings = Some(Box::new(take_settings(&mut r)?));
             }
             tag::KV_ENTRIES => {
                 let service = r.text()?.parse().map_err(|_| Malformed::Invalid("a service name is malformed"))?;

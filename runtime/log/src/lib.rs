@@ -32,6 +32,7 @@ mod history;
 mod index;
 mod log;
 mod options;
+pub mod passing;
 pub mod portable;
 mod ranges;
 mod read;

@@ -19,8 +19,8 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use busway_types::{
-    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, Replay, ServiceName, SubId, SubscriptionState, Timestamp,
-    mutant,
+    DeadLetter, Event, KvVersion, KvWrite, Offset, Parked, Replay, ServiceName, Settings, SubId, SubscriptionState,
+    Timestamp, mutant,
 };
 use bytes::Bytes;
 use rustc_hash::FxHashMap;
@@ -69,6 +69,8 @@ pub struct SubState {
     pub began: Offset,
     /// How often it was moved.
     pub generation: u32,
+    /// What a deployment with a generation has set it to; none while none has.
+    pub settings: Option<Box<Settings>>,
     /// Where it stands.
     pub progress: Progress,
 }
@@ -200,7 +202,15 @@ impl State {
                 self.next_sub = self.next_sub.max(id.0.saturating_add(1));
                 let progress = Progress { cursor: *cursor, ..Progress::default() };
                 let (name, service) = (name.clone(), service.clone());
-                let sub = SubState { name, service, detached_since: None, began: *cursor, generation: 0, progress };
+                let sub = SubState {
+                    name,
+                    service,
+                    detached_since: None,
+                    began: *cursor,
+                    generation: 0,
+                    settings: None,
+                    progress,
+                };
                 self.subs.insert(*id, sub);
             }
             SubChange::Attached { id } => {
@@ -211,6 +221,11 @@ impl State {
             SubChange::Detached { id, at } => {
                 if let Some(sub) = self.subs.get_mut(id) {
                     sub.detached_since = Some(*at);
+                }
+            }
+            SubChange::Set { id, settings } => {
+                if let Some(sub) = self.subs.get_mut(id) {
+                    sub.settings = Some(settings.clone());
                 }
             }
             SubChange::Moved { id, generation, replay } => {

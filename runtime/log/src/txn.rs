@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use busway_types::{DeadLetter, Event, Fingerprint, KvWrite, Offset, Parked, Replay, ServiceName, SubId, Timestamp};
+use busway_types::{
+    DeadLetter, Event, Fingerprint, KvWrite, Offset, Parked, Replay, ServiceName, Settings, SubId, Timestamp,
+};
 
 /// What is committed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -166,5 +168,12 @@ pub enum SubChange {
     Forgotten {
         /// Which.
         id: SubId,
+    },
+    /// A deployment has set it to something.
+    Set {
+        /// Its number.
+        id: SubId,
+        /// What, and which deployment.
+        settings: Box<Settings>,
     },
 }

@@ -31,6 +31,6 @@ pub use name::{InvalidName, ServiceName};
 pub use seam::{Clock, Entropy, SplitMix, SystemClock, Timestamp};
 pub use subscription::{
     Attempt, DeadLetter, DeadReason, KvRead, KvScan, KvVersion, KvWrite, Ordering, Parked, Replay, RetryPolicy,
-    StartAt, SubId, SubscriptionSpec, SubscriptionState,
+    Settings, StartAt, SubId, SubscriptionSpec, SubscriptionState,
 };
 pub use topic::{InvalidPattern, InvalidTopic, Pattern, Topic};

@@ -88,6 +88,41 @@ pub struct SubscriptionSpec {
     pub may_publish: bool,
 }
 
+impl SubscriptionSpec {
+    /// What of it the newest deployment decides, as that of a deployment.
+    pub fn settings(&self, generation: u32) -> Settings {
+        Settings {
+            generation,
+            patterns: self.patterns.clone(),
+            ordering: self.ordering,
+            retry: self.retry.clone(),
+            own_events: self.own_events,
+        }
+    }
+
+    /// The same with settings that a newer deployment has left.
+    #[must_use]
+    pub fn with(self, settings: Settings) -> Self {
+        let Settings { generation: _, patterns, ordering, retry, own_events } = settings;
+        Self { patterns, ordering, retry, own_events, ..self }
+    }
+}
+
+/// What of a subscription's settings the newest deployment decides, and which one that was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The generation of the deployment.
+    pub generation: u32,
+    /// What it selects.
+    pub patterns: Vec<Pattern>,
+    /// Which events wait for each other.
+    pub ordering: Ordering,
+    /// Redelivery.
+    pub retry: RetryPolicy,
+    /// Whether it receives what its own service publishes.
+    pub own_events: bool,
+}
+
 /// One failed attempt, as dead letters keep it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use busway_types::{Attempt, DeadReason, Effects, Event, Limits, Settle, Settlement, StartAt, Timestamp, Verdict};
+use busway_types::{
+    Attempt, DeadReason, Effects, Event, Limits, Ordering, RetryPolicy, Settle, Settlement, StartAt, SubscriptionSpec,
+    Timestamp, Verdict,
+};
 
-use super::{Bench, Fixture, NOW, ack, acked, event, events, parked, set, settle};
+use super::{Bench, Fixture, NOW, ack, acked, event, events, parked, set, settle, spec};
 use crate::{EngineError, ReadRequest, Room};
 
 pub(super) fn refuses_a_stale_epoch(fixture: &dyn Fixture) {
@@ -28,6 +31,40 @@ pub(super) fn keeps_positions_by_name(fixture: &dyn Fixture) {
     let (again, state) = bench.subscribe("start", StartAt::Now);
     assert_eq!(again, start);
     assert_eq!((state.cursor, state.settled), (1, vec![(2, 3)]));
+    bench.close();
+}
+
+pub(super) fn keeps_the_settings_of_the_newest_deployment(fixture: &dyn Fixture) {
+    let of = |topics: &str, attempts: u32| {
+        let patterns = vec![topics.parse().expect("a pattern")];
+        let retry = RetryPolicy { attempts, ..RetryPolicy::default() };
+        SubscriptionSpec { patterns, retry, ordering: Ordering::Strict, concurrency: 3, ..spec("s", StartAt::Now) }
+    };
+    let mut bench = Bench::new(fixture.fresh());
+    let (sub, _) = bench.subscribe("s", StartAt::Now);
+    let settle = |bench: &Bench, spec: SubscriptionSpec, generation: u32| {
+        bench.engine.settings(0, bench.epoch(), sub, spec, generation).expect("settled")
+    };
+    // Nobody counts, so everybody may.
+    assert_eq!(settle(&bench, of("t.a", 1), 0), of("t.a", 1));
+    assert_eq!(settle(&bench, of("t.b", 2), 0), of("t.b", 2));
+    assert_eq!(settle(&bench, of("t.c", 3), 2), of("t.c", 3));
+    for durable in [false, true] {
+        if durable {
+            if !bench.engine.capabilities().durable {
+                break;
+            }
+            bench.close();
+            bench = Bench::new(fixture.reopen().expect("a durable engine can be opened again"));
+        }
+        let older = SubscriptionSpec { concurrency: 7, ..of("t.d", 4) };
+        let kept = SubscriptionSpec { concurrency: 7, ..of("t.c", 3) };
+        assert_eq!(settle(&bench, older.clone(), 0), kept, "each node has a concurrency of its own");
+        assert_eq!(settle(&bench, older, 1), kept);
+    }
+    assert_eq!(settle(&bench, of("t.e", 5), 2), of("t.e", 5), "the same generation may change its mind");
+    assert_eq!(settle(&bench, of("t.f", 6), 3), of("t.f", 6));
+    assert_eq!(settle(&bench, of("t.g", 7), 2), of("t.f", 6));
     bench.close();
 }
 

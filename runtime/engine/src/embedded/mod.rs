@@ -356,6 +356,28 @@ impl Engine for Embedded {
         Ok((id, state))
     }
 
+    fn settings(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        sub: SubId,
+        spec: SubscriptionSpec,
+        generation: u32,
+    ) -> Result<SubscriptionSpec, EngineError> {
+        self.shared.check(partition, epoch)?;
+        let mut core = self.shared.lock();
+        let kept = core.state.subs.get(&sub).and_then(|sub| sub.settings.as_deref()).cloned();
+        if let Some(kept) = kept.clone().filter(|kept| kept.generation > generation) {
+            return Ok(spec.with(kept));
+        }
+        let settings = spec.settings(generation);
+        // Where nobody counts generations there is nothing to be kept.
+        if (generation > 0 || kept.is_some()) && kept.as_ref() != Some(&settings) {
+            self.shared.change_sub(&mut core, SubChange::Set { id: sub, settings: Box::new(settings) });
+        }
+        Ok(spec)
+    }
+
     fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError> {
         self.shared.check(partition, self.shared.epoch)?;
         self.find_time(time)

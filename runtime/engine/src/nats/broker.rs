@@ -56,6 +56,10 @@ impl Broker for JetStream {
         })
     }
 
+    fn hands_over(&self) -> bool {
+        true
+    }
+
     fn extent(&self) -> Waits<'_, Result<Extent, Trouble>> {
         Box::pin(self.streams.journal.extent())
     }

@@ -27,8 +27,15 @@ impl Held {
         match remote.put("owner", name, Some(0), Some(LEASE_FOR)).await {
             Ok(sequence) => Ok(Ok(Self { remote: remote.clone(), node: node.to_owned(), sequence })),
             Err(Trouble::Conflict) => {
-                let owner = remote.newest("owner").await?;
-                Ok(Err(owner.map_or_else(String::new, |(_, name)| String::from_utf8_lossy(&name).into_owned())))
+                match remote.newest("owner").await? {
+                    // Another node has given it to this one.
+                    Some((sequence, owner)) if owner == node.as_bytes() => {
+                        Ok(Ok(Self { remote: remote.clone(), node: node.to_owned(), sequence }))
+                    }
+                    owner => {
+                        Ok(Err(owner.map_or_else(String::new, |(_, name)| String::from_utf8_lossy(&name).into_owned())))
+                    }
+                }
             }
             Err(trouble) => Err(trouble),
         }
@@ -55,6 +62,11 @@ impl Held {
 impl Lease for Held {
     fn renew(&mut self) -> Waits<'_, Result<(), Trouble>> {
         Box::pin(self.try_to_renew())
+    }
+
+    fn give_to(self: Box<Self>, node: &str) -> Answer<Result<(), Trouble>> {
+        let name = Bytes::from(node.to_owned());
+        Box::pin(async move { self.remote.put("owner", name, Some(self.sequence), Some(LEASE_FOR)).await.map(drop) })
     }
 
     fn give_back(self: Box<Self>) -> Answer<Result<(), Trouble>> {

@@ -80,6 +80,7 @@ impl SharedEngine {
             sink: OnceLock::new(),
             owned: RwLock::new(None),
             owner: Mutex::default(),
+            next: Mutex::default(),
             closing: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             changed: Notify::new(),
@@ -171,6 +172,15 @@ impl Engine for SharedEngine {
         Some(Arc::clone(&self.inner.post) as Arc<dyn Mesh>)
     }
 
+    fn hands_over(&self) -> bool {
+        self.inner.broker.hands_over()
+    }
+
+    fn hand_over(&self, node: &str) {
+        *self.inner.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(node.to_owned());
+        self.inner.changed.notify_one();
+    }
+
     fn room(&self) -> Room {
         self.inner.owned().map_or(Room::NoPublishers, |owned| owned.engine.room())
     }
@@ -182,6 +192,17 @@ impl Engine for SharedEngine {
         spec: &SubscriptionSpec,
     ) -> Result<(SubId, SubscriptionState), EngineError> {
         self.owned_under(partition, epoch)?.engine.subscribe(partition, epoch, spec)
+    }
+
+    fn settings(
+        &self,
+        partition: Partition,
+        epoch: Epoch,
+        sub: SubId,
+        spec: SubscriptionSpec,
+        generation: u32,
+    ) -> Result<SubscriptionSpec, EngineError> {
+        self.owned_under(partition, epoch)?.engine.settings(partition, epoch, sub, spec, generation)
     }
 
     fn offset_at(&self, partition: Partition, time: Timestamp) -> Result<Offset, EngineError> {

@@ -38,6 +38,8 @@ pub(super) struct Inner {
     pub(super) owned: RwLock<Option<Arc<Owned>>>,
     /// Who owns it otherwise, as far as it is known.
     pub(super) owner: Mutex<String>,
+    /// Who is to own it next, when this node gives it away.
+    pub(super) next: Mutex<Option<String>>,
     pub(super) closing: AtomicBool,
     /// Everything is written: the lease may be given back.
     pub(super) leaving: AtomicBool,
@@ -52,6 +54,10 @@ impl Inner {
 
     fn set_owned(&self, owned: Option<Arc<Owned>>) {
         *self.owned.write().unwrap_or_else(PoisonError::into_inner) = owned;
+    }
+
+    fn next(&self) -> Option<String> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn is_closing(&self) -> bool {
@@ -216,15 +222,22 @@ async fn own(inner: &Arc<Inner>, mut lease: Box<dyn Lease>, first: &mut First) -
         inner.broker.hear(To::Owner, Arc::clone(&sink)).await;
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        () = hold(inner, &owned, &mut *lease) => {}
-        () = hearing => {}
-    }
+    let given = tokio::select! {
+        given = hold(inner, &owned, &mut *lease) => given,
+        () = hearing => None,
+    };
     if inner.is_closing() {
         let _ = lease.give_back().await;
         return false;
     }
-    tracing::warn!(bus = %inner.shown, "another node took the bus over; what is in flight here is void");
+    if let Some(next) = given {
+        // If that fails the lease ends by itself.
+        let _ = owned.engine.flush().await;
+        let _ = lease.give_to(&next).await;
+        tracing::info!(bus = %inner.shown, next, "this node gave the bus to another one");
+    } else {
+        tracing::warn!(bus = %inner.shown, "another node took the bus over; what is in flight here is void");
+    }
     // First: whoever is refused from now on knows why.
     sink.revoked(0);
     inner.set_owned(None);
@@ -233,14 +246,17 @@ async fn own(inner: &Arc<Inner>, mut lease: Box<dyn Lease>, first: &mut First) -
     true
 }
 
-/// Returns when the bus is not this node's any more, or when the engine is closed.
-async fn hold(inner: &Inner, owned: &Owned, lease: &mut dyn Lease) {
+/// Returns when the bus is not this node's any more, or is to be another one's, which it gives, or when the engine is closed.
+async fn hold(inner: &Inner, owned: &Owned, lease: &mut dyn Lease) -> Option<String> {
     let mut renewal = tokio::time::interval(RENEW_EVERY);
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             _ = renewal.tick() => match lease.renew().await {
-                Err(Trouble::Conflict) => return owned.shared.abandon(owned.epoch),
+                Err(Trouble::Conflict) => {
+                    owned.shared.abandon(owned.epoch);
+                    return None;
+                }
                 // Whether another node is the owner meanwhile is decided by the journal.
                 Ok(()) | Err(Trouble::Later(_) | Trouble::Gone) => {}
             },
@@ -250,7 +266,10 @@ async fn hold(inner: &Inner, owned: &Owned, lease: &mut dyn Lease) {
         let stale = matches!(owned.shared.failure(), Some(EngineError::Stale { .. }));
         // The lease goes last: for a broker it may be one with the right to write.
         if inner.leaving.load(Ordering::Acquire) || stale {
-            return;
+            return None;
+        }
+        if let Some(next) = inner.next() {
+            return Some(next);
         }
     }
 }

@@ -116,6 +116,10 @@ pub(crate) trait Broker: Send + Sync {
     fn most(&self) -> usize;
     /// Takes the lease if nobody has it; else says who does, as far as it knows.
     fn lease<'a>(&'a self, node: &'a str) -> Waits<'a, Result<Leased, Trouble>>;
+    /// Whether a lease can be made another node's ([`Lease::give_to`]).
+    fn hands_over(&self) -> bool {
+        false
+    }
     /// How far the journal goes, as whoever keeps it knows.
     fn extent(&self) -> Waits<'_, Result<Extent, Trouble>>;
     /// Sends messages that are to be the ones from number `at` on, all or none: nothing lands out of its place.
@@ -145,6 +149,11 @@ pub(crate) trait Broker: Send + Sync {
 pub(crate) trait Lease: Send {
     /// Renews it; a conflict when it was lost.
     fn renew(&mut self) -> Waits<'_, Result<(), Trouble>>;
+    /// Makes it another node's, which then has the usual time to take it; where that cannot be done, as [`Lease::give_back`].
+    fn give_to(self: Box<Self>, node: &str) -> Answer<Result<(), Trouble>> {
+        let _ = node;
+        self.give_back()
+    }
     /// Gives it back, so that nobody has to wait for its end.
     fn give_back(self: Box<Self>) -> Answer<Result<(), Trouble>>;
 }

@@ -7,12 +7,14 @@
 mod event;
 mod ids;
 mod parts;
+mod settings;
 mod txn;
 
 pub(crate) use event::{EventReader, Peek, TopicCache, put_event, take_event};
 pub(crate) use ids::{put_id, take_id};
 pub(crate) use parts::{put_dead, put_parked, put_run, put_time, take_dead, take_parked, take_run, take_time};
-pub(crate) use txn::{decode_txn, encode_txn, events_in, settlement_in};
+pub(crate) use settings::{put_ordering, put_settings, take_ordering, take_settings};
+pub(crate) use txn::{decode_txn, encode_txn, events_in, put_op, settlement_in, take_op};
 
 use crate::wire::{Malformed, Reader, begin_length, end_length};
 
@@ -47,6 +49,7 @@ pub(crate) mod tag {
     pub(crate) const TIMERS: u8 = 22;
     pub(crate) const SEEN: u8 = 23;
     pub(crate) const SUB_MOVES: u8 = 30;
+    pub(crate) const SUB_SETTINGS: u8 = 31;
 }
 
 /// Begins a section; to be given to [`end_section`].

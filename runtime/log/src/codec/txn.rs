@@ -1,12 +1,12 @@
 //! One transaction.
 
-use busway_types::{KvWrite, Offset, Replay, SubId};
+use busway_types::{KvWrite, Offset, Replay, ServiceName, SubId};
 
 use super::event::take_service;
 use super::ids::{put_ids, take_ids};
 use super::{
     EventReader, TopicCache, begin_section, end_section, kind, next_section, put_dead, put_event, put_parked, put_run,
-    put_time, tag, take_dead, take_event, take_parked, take_run, take_time,
+    put_settings, put_time, tag, take_dead, take_event, take_parked, take_run, take_settings, take_time,
 };
 use crate::txn::{KvRecord, SettleRecord, SubChange, Txn};
 use crate::wire::{Malformed, Reader, put_bytes, put_i64, put_u64};
@@ -229,24 +229,33 @@ const KV_SAME_SERVICE: u8 = 0x80;
 fn put_kv(out: &mut Vec<u8>, writes: &[KvRecord]) {
     let mut last = None;
     for KvRecord { service, op } in writes {
-        let same = if last == Some(service) { KV_SAME_SERVICE } else { 0 };
-        out.push(
-            same | match op {
+        if last == Some(service) {
+            put_op(out, op, KV_SAME_SERVICE, None);
+        } else {
+            put_op(out, op, 0, Some(service));
+        }
+        last = Some(service);
+    }
+}
+
+/// Appends one change to key-value, with flags beside its kind and a service behind that.
+pub(crate) fn put_op(out: &mut Vec<u8>, op: &KvWrite, flags: u8, service: Option<&ServiceName>) {
+    out.push(
+        flags
+            | match op {
                 KvWrite::Set { .. } => KV_SET,
                 KvWrite::Delete { .. } => KV_DELETE,
                 KvWrite::Increment { .. } => KV_INCREMENT,
             },
-        );
-        if same == 0 {
-            put_bytes(out, service.as_str().as_bytes());
-        }
-        put_bytes(out, op.key().as_bytes());
-        match op {
-            KvWrite::Set { value, .. } => put_bytes(out, value),
-            KvWrite::Delete { .. } => {}
-            KvWrite::Increment { by, .. } => put_i64(out, *by),
-        }
-        last = Some(service);
+    );
+    if let Some(service) = service {
+        put_bytes(out, service.as_str().as_bytes());
+    }
+    put_bytes(out, op.key().as_bytes());
+    match op {
+        KvWrite::Set { value, .. } => put_bytes(out, value),
+        KvWrite::Delete { .. } => {}
+        KvWrite::Increment { by, .. } => put_i64(out, *by),
     }
 }
 
@@ -258,16 +267,20 @@ fn take_kv(r: &mut Reader<'_>, writes: &mut Vec<KvRecord>) -> Result<(), Malform
             last = Some(take_service(r)?);
         }
         let service = last.clone().ok_or(Malformed::Invalid("a key-value write has no service"))?;
-        let key = r.text()?.into();
-        let op = match op & !KV_SAME_SERVICE {
-            KV_SET => KvWrite::Set { key, value: r.payload()? },
-            KV_DELETE => KvWrite::Delete { key },
-            KV_INCREMENT => KvWrite::Increment { key, by: r.i64()? },
-            other => return Err(Malformed::Unknown("key-value operation", u64::from(other))),
-        };
-        writes.push(KvRecord { service, op });
+        writes.push(KvRecord { service, op: take_op(r, op & !KV_SAME_SERVICE)? });
     }
     Ok(())
+}
+
+/// Reads a change to key-value behind its kind.
+pub(crate) fn take_op(r: &mut Reader<'_>, op: u8) -> Result<KvWrite, Malformed> {
+    let key = r.text()?.into();
+    Ok(match op {
+        KV_SET => KvWrite::Set { key, value: r.payload()? },
+        KV_DELETE => KvWrite::Delete { key },
+        KV_INCREMENT => KvWrite::Increment { key, by: r.i64()? },
+        other => return Err(Malformed::Unknown("key-value operation", u64::from(other))),
+    })
 }
 
 const SUB_CREATED: u8 = 0;
@@ -275,6 +288,7 @@ const SUB_ATTACHED: u8 = 1;
 const SUB_DETACHED: u8 = 2;
 const SUB_FORGOTTEN: u8 = 3;
 const SUB_MOVED: u8 = 4;
+const SUB_SET: u8 = 5;
 
 fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
     let (what, id) = match change {
@@ -283,6 +297,7 @@ fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
         SubChange::Detached { id, .. } => (SUB_DETACHED, id),
         SubChange::Forgotten { id } => (SUB_FORGOTTEN, id),
         SubChange::Moved { id, .. } => (SUB_MOVED, id),
+        SubChange::Set { id, .. } => (SUB_SET, id),
     };
     out.push(what);
     put_u64(out, u64::from(id.0));
@@ -299,6 +314,7 @@ fn put_sub_change(out: &mut Vec<u8>, change: &SubChange) {
             put_u64(out, *to);
             out.push(u8::from(*dead));
         }
+        SubChange::Set { id: _, settings } => put_settings(out, settings),
         SubChange::Attached { .. } | SubChange::Forgotten { .. } => {}
     }
 }
@@ -318,6 +334,7 @@ fn take_sub_change(r: &mut Reader<'_>) -> Result<SubChange, Malformed> {
             let replay = Replay { from: r.u64()?, to: r.u64()?, dead: r.u8()? != 0 };
             Ok(SubChange::Moved { id, generation, replay })
         }
+        SUB_SET => Ok(SubChange::Set { id, settings: Box::new(take_settings(r)?) }),
         other => Err(Malformed::Unknown("subscription change", u64::from(other))),
     }
 }

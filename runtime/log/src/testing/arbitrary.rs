@@ -1,10 +1,11 @@
 //! Arbitrary transactions for property tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use busway_types::{
-    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Origin, Parked, Replay,
-    ServiceName, SubId, Timestamp,
+    Attempt, Causality, DeadLetter, DeadReason, Event, EventId, Fingerprint, Key, KvWrite, Ordering, Origin, Parked,
+    Replay, RetryPolicy, ServiceName, Settings, SubId, Timestamp,
 };
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -109,11 +110,35 @@ fn kv() -> impl Strategy<Value = KvRecord> {
     (service(), op).prop_map(|(service, op)| KvRecord { service, op })
 }
 
+fn settings() -> impl Strategy<Value = Settings> {
+    let ordering = prop_oneof![Just(Ordering::Strict), Just(Ordering::Key), Just(Ordering::None)];
+    let retry =
+        (any::<u32>(), 0_u64..1_000_000, 0_u64..1_000_000, any::<u8>()).prop_map(|(attempts, first, most, jitter)| {
+            RetryPolicy {
+                attempts,
+                backoff: Duration::from_millis(first),
+                backoff_max: Duration::from_millis(most),
+                jitter_percent: jitter,
+            }
+        });
+    let patterns = vec("[a-c]{1,3}(\\.[*>]){0,1}".prop_map(|text| text.parse().expect("a pattern")), 0..3);
+    (any::<u32>(), patterns, ordering, retry, any::<bool>()).prop_map(
+        |(generation, patterns, ordering, retry, own_events)| Settings {
+            generation,
+            patterns,
+            ordering,
+            retry,
+            own_events,
+        },
+    )
+}
+
 fn sub_change() -> impl Strategy<Value = SubChange> {
     let id = || (0_u32..4).prop_map(SubId);
     prop_oneof![
         3 => (id(), "[a-z]{1,4}", service(), offset())
             .prop_map(|(id, name, service, cursor)| SubChange::Created { id, name, service, cursor }),
+        1 => (id(), settings()).prop_map(|(id, settings)| SubChange::Set { id, settings: Box::new(settings) }),
         1 => id().prop_map(|id| SubChange::Attached { id }),
         1 => (id(), time()).prop_map(|(id, at)| SubChange::Detached { id, at }),
         1 => id().prop_map(|id| SubChange::Forgotten { id }),
