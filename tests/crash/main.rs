@@ -9,6 +9,7 @@ mod history;
 mod load;
 mod node;
 mod takeover;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

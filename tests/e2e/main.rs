@@ -28,6 +28,7 @@ mod scaffold;
 mod semantics;
 mod sharing;
 mod shop;
+mod spread;
 mod starting;
 mod tidy;
 mod trace;

@@ -9,7 +9,7 @@ use crate::sharing::{Running, app};
 /// A login that must not be seen anywhere.
 const SECRET: &str = "pa55-of-nobody";
 
-fn server(more: &[&str]) -> Nats {
+pub(crate) fn server(more: &[&str]) -> Nats {
     Nats::start_with(more).expect("nats-server runs; `cargo xtask brokers up` tells what is missing")
 }
 

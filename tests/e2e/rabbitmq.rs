@@ -12,6 +12,7 @@ fn an_app_runs_on_rabbitmq_and_survives_its_owner_and_its_broker() {
     let mut server = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
     let app = app();
     the_bus_moves_to_the_node_that_waits(&server, &app);
+    crate::spread::spreads(&format!("{}?bus=spread", server.url()));
     a_login_is_not_shown(&server, &app);
     a_broker_that_is_away_is_found_again(&mut server, &app);
 }

@@ -70,6 +70,12 @@ impl Running {
         self.ask(&["publish", "public.in", "--data", data]);
     }
 
+    /// Publishes lines of JSON to the topic of the service, in order.
+    pub(crate) fn publish_lines(&self, lines: &str) {
+        let output = once(self.runtime.path(), &["publish", "public.in", "--lines=events"], lines);
+        assert!(output.status.success(), "{output:?}");
+    }
+
     /// Waits until this is all that `forward` has published, in this order.
     pub(crate) fn has_forwarded(&self, wanted: &[&str]) {
         let clock = SystemClock::new();

@@ -138,6 +138,11 @@ impl Node {
         self.child.wait().map(drop).map_err(|e| e.to_string())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, such as `-STOP`.
     ///
     /// # Errors

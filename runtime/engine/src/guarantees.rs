@@ -40,7 +40,7 @@ const ROWS: [(&str, [&str; 4]); 15] = [
     ("key-value with conflicts found at commit", ["host", "host", "host", "host"]),
     ("replay, start at a time, trace", ["recent events", "host", "host", "host"]),
     ("several nodes, of which one owns the bus and another takes over", ["no", "no", "native", "native"]),
-    ("the work of one bus spread over nodes", ["no", "no", "not yet", "not yet"]),
+    ("the work of one bus spread over nodes", ["no", "no", "host", "host"]),
     ("key-value, parked and delayed events larger than memory", ["no", "host", "no", "no"]),
     ("goes on by itself when the broker was restarted or away", ["no broker", "no broker", "host", "host"]),
     ("a stale owner changes nothing", ["one process", "file lock", "native", "host (reads back)"]),

@@ -19,6 +19,7 @@ use crate::manifest::ServiceConfig;
 use crate::metrics::Metrics;
 use crate::publisher::{PublishError, Publisher};
 use crate::requests::Requests;
+use crate::spread::Errands;
 
 /// What one service reaches of the bus.
 pub(crate) struct ServiceBus {
@@ -31,6 +32,8 @@ pub(crate) struct ServiceBus {
     pub(crate) limits: Limits,
     pub(crate) entropy: Mutex<SplitMix>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Who is asked for what only the owner of a bus that several nodes share has, on one that works for it.
+    pub(crate) errands: Option<Errands>,
     /// Where blocking calls of tasks wait for answers; lane threads are not tokio's.
     pub(crate) runtime: Handle,
 }
@@ -95,13 +98,20 @@ impl Bus for ServiceBus {
 
     fn request(&self, _service: &ServiceName, request: Request) -> Answering {
         // On the node's runtime: the caller's thread is no place for timers.
-        let requests = Arc::clone(&self.requests);
-        let asked = AbortOnDrop(self.runtime.spawn(async move { requests.ask(request).await }));
+        let asked = AbortOnDrop(if let Some(errands) = &self.errands {
+            self.runtime.spawn(errands.request(&request))
+        } else {
+            let requests = Arc::clone(&self.requests);
+            self.runtime.spawn(async move { requests.ask(request).await })
+        });
         Box::pin(async move { asked.answer().await })
     }
 
     fn kv_get(&self, service: &ServiceName, key: &str) -> Result<(Option<Bytes>, KvVersion), Refusal> {
-        self.engine.kv_get(service, key).map_err(refusal)
+        match &self.errands {
+            Some(errands) => errands.kv_get(service, key),
+            None => self.engine.kv_get(service, key).map_err(refusal),
+        }
     }
 
     fn kv_keys(
@@ -111,11 +121,15 @@ impl Bus for ServiceBus {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Box<str>>, Refusal> {
-        self.engine.kv_keys(service, &KvSelect { prefix, after, limit }).map_err(refusal)
+        let select = KvSelect { prefix, after, limit };
+        match &self.errands {
+            Some(errands) => errands.kv_keys(service, &select),
+            None => self.engine.kv_keys(service, &select).map_err(refusal),
+        }
     }
 
     fn kv_bytes(&self, service: &ServiceName) -> usize {
-        self.engine.kv_bytes(service)
+        self.errands.as_ref().map_or_else(|| self.engine.kv_bytes(service), |errands| errands.kv_bytes(service))
     }
 
     fn kv_write_blocking(

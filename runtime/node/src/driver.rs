@@ -39,7 +39,7 @@ use crate::dead_log::DeadLog;
 use crate::inbox::{Gate, Inbox};
 use crate::metrics::Metrics;
 use crate::publisher::Publisher;
-use crate::spread::Ear;
+use crate::spread::{Back, Ear};
 
 /// The partition of the embedded engine.
 pub(crate) const PARTITION: Partition = 0;
@@ -91,6 +91,8 @@ pub(crate) enum Event {
         replay: Replay,
         done: oneshot::Sender<Moved>,
     },
+    /// Other nodes take more chunks than before, or fewer.
+    Resized,
     /// Somebody wants figures.
     Stats(oneshot::Sender<FxHashMap<SubId, SubStats>>),
     /// Nothing new for anybody: the node drains.
@@ -107,6 +109,15 @@ pub(crate) struct Target {
     pub(crate) metrics: Arc<Metrics>,
     /// What the service may publish to.
     pub(crate) grants: Vec<Pattern>,
+}
+
+impl Target {
+    /// Its settings, with the concurrency of whoever runs it on all nodes.
+    fn spec_of_all(&self) -> SubscriptionSpec {
+        let mut spec = self.spec.clone();
+        spec.concurrency = spec.concurrency.saturating_add(self.executor.elsewhere());
+        spec
+    }
 }
 
 struct Attached {
@@ -241,6 +252,20 @@ impl LaneSink for Shared {
     fn instance_failed(&self, service: &ServiceName, reason: &str) {
         tracing::error!(service = %service, reason, "no instance could be made; its events wait");
         self.failing().insert(service.clone(), reason.to_owned());
+    }
+}
+
+impl Back for Shared {
+    fn report(&self, report: Report) {
+        LaneSink::report(self, report);
+    }
+
+    fn lost(&self, sub: SubId, chunk: u64) {
+        self.inbox.push_ahead(Event::Lost { sub, chunk, failed: false });
+    }
+
+    fn resized(&self) {
+        self.inbox.push(Event::Resized);
     }
 }
 
@@ -430,6 +455,7 @@ impl Driver {
                 }
             }
             Event::Replay { sub, replay, done } => self.wish_to_move(now, sub, replay, done, actions)?,
+            Event::Resized => self.resize(now, actions),
             Event::Stats(ask) => self.asked.push(ask),
             Event::PauseAll => {
                 for (sub, attached) in &mut self.attached {
@@ -453,7 +479,7 @@ impl Driver {
         head: Offset,
         actions: &mut Vec<Action>,
     ) {
-        let spec = target.spec.clone();
+        let spec = target.spec_of_all();
         self.shared.failing().remove(&spec.service);
         if let Some(old) = self.attached.remove(&sub) {
             // It comes back before it had gone: whoever waits for its end learns that there is none.
@@ -470,10 +496,18 @@ impl Driver {
     /// The next chunk goes to another lane; what is in flight is still reported by the old one.
     fn swap(&mut self, now: Timestamp, sub: SubId, target: Target, actions: &mut Vec<Action>) {
         if let Some(attached) = self.attached.get_mut(&sub) {
-            let spec = target.spec.clone();
+            let spec = target.spec_of_all();
             self.shared.failing().remove(&spec.service);
             attached.target = target;
             self.machine.step(now, Input::Reconfigure { sub, spec }, actions);
+        }
+    }
+
+    /// Each subscription gets as many chunks at a time as all nodes take together.
+    fn resize(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        for (sub, attached) in self.attached.iter().filter(|(_, attached)| attached.detaching.is_none()) {
+            let spec = attached.target.spec_of_all();
+            self.machine.step(now, Input::Reconfigure { sub: *sub, spec }, actions);
         }
     }
 

@@ -43,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) services: Catalog,
     pub(crate) bridges: Bridges,
     pub(crate) durability: String,
+    /// The generation of this deployment.
+    pub(crate) generation: u32,
     pub(crate) started_ns: u64,
     pub(crate) admin: SocketAddr,
     /// The gateway and where it listens, once it does. It holds the node, so the node only looks at it.

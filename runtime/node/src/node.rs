@@ -29,6 +29,8 @@ use crate::services::{Catalog, Preparer, Sources};
 use crate::spread::{self, Spread};
 use crate::task_set::TaskSet;
 
+/// How long a message to another node may take, before this one ends.
+const LEAVE_FOR: Duration = Duration::from_millis(100);
 /// How long a drain waits for what is in flight.
 const DRAIN_FOR: Duration = Duration::from_secs(30);
 
@@ -55,6 +57,8 @@ pub struct NodeOptions {
     pub limits: Option<Limits>,
     /// Hears about compilations, which may take seconds.
     pub progress: Option<busway_host::Progress>,
+    /// The generation of this deployment; overrides the manifest.
+    pub generation: Option<u32>,
     /// Sees every report; for tests and benchmarks.
     pub tap: Option<ReportTap>,
     /// The file system under a bus on disk; tests put a faulty one here.
@@ -74,6 +78,7 @@ impl NodeOptions {
             state_dir: None,
             watch: true,
             limits: None,
+            generation: None,
             tap: None,
             progress: None,
             fs: Arc::new(busway_engine::RealFs),
@@ -98,7 +103,7 @@ impl Node {
     /// start is refused with its reason (see [`Node::status`]) and stops nothing else.
     pub async fn start(options: NodeOptions) -> Result<Self, NodeError> {
         let NodeOptions { app: app_path, engine, admin, token, listen, cache_dir, state_dir, .. } = options;
-        let NodeOptions { watch, limits, tap, progress, fs, .. } = options;
+        let NodeOptions { watch, limits, tap, progress, fs, generation, .. } = options;
         let app = App::load(&app_path)?;
         let limits = limits.unwrap_or_else(|| app.limits());
         let listener = busway_gateway::bind(admin).await?;
@@ -125,11 +130,11 @@ impl Node {
         let publisher = Arc::new(publisher);
         let requests = Requests::new(Arc::clone(&engine), Arc::clone(&clock), limits.clone(), seed.rotate_left(32));
         let requests = Arc::new(requests);
-        let spread = engine.mesh().map(|mesh| Spread::new(mesh, seed ^ 4));
+        let spread = engine.mesh().map(|mesh| Spread::new(mesh, seed ^ 4, Arc::clone(&shared) as _));
         start_engine(&engine, &shared).await?;
         let thread = start_driver(&shared, &engine, &clock, &publisher, &limits, seed ^ 1, tap)?;
-        let started_ns = clock.monotonic_ns();
         let inner = Arc::new(Inner {
+            started_ns: clock.monotonic_ns(),
             clock,
             limits,
             engine,
@@ -142,7 +147,7 @@ impl Node {
             services: Catalog::default(),
             bridges: Bridges::default(),
             durability,
-            started_ns,
+            generation: generation.unwrap_or(bus.generation),
             admin: address,
             gateway: OnceLock::new(),
             stop: watch::Sender::new(Stop::No),
@@ -298,7 +303,16 @@ impl Node {
         }
         self.inner.request_stop(false);
         self.inner.driver.inbox.push(Event::PauseAll);
+        let helps = self.inner.spread.as_ref().filter(|_| self.inner.owns().is_none());
+        if let Some(spread) = helps {
+            spread.leave(&self.inner);
+            // What the owner has sent before it hears that.
+            tokio::time::sleep(LEAVE_FOR).await;
+        }
         let empty = async {
+            while helps.is_some_and(|spread| !spread.is_free()) {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let answers = || self.inner.services.all().iter().filter_map(|s| s.http()).any(|pool| !pool.is_drained());
             while answers() || self.inner.driver.stats().await.values().any(|stats| stats.in_flight > 0) {
                 tokio::time::sleep(Duration::from_millis(10)).await;

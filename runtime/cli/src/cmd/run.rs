@@ -42,6 +42,10 @@ pub(crate) struct RunArgs {
     /// Keep everything on disk in this folder; the same as `--engine file:DIR`
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The generation of this deployment of an app whose nodes share a bus; overrides `generation` of `[bus]`. The settings of
+    /// subscriptions are those of the highest one, whichever node owns the bus
+    #[arg(long, value_name = "N")]
+    generation: Option<u32>,
     /// Where the gateway listens, such as 127.0.0.1:8080; overrides `listen` of `[gateway]` in the manifest [default: no gateway]
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -150,6 +154,7 @@ fn engine_url(text: &str) -> Result<EngineUrl> {
 fn node_options(args: &RunArgs, token: &str) -> NodeOptions {
     let mut options = NodeOptions::new(&args.app, token);
     options.listen = args.listen;
+    options.generation = args.generation;
     options.state_dir = folder().ok().map(|folder| folder.join("gateway"));
     options.cache_dir = cache().filter(|_| !args.no_cache);
     options.watch = !args.no_watch;

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use busway_gateway::api::{
-    BridgeDirection, BridgeStatus, GatewayStatus, HttpStatus, ServiceInfo, ServiceState, ServiceStatus, StatusReport,
+    BridgeDirection, BridgeStatus, GatewayStatus, HttpStatus, NodeInfo, ServiceInfo, ServiceState, ServiceStatus,
+    StatusReport,
 };
 use busway_types::{ServiceName, Topic};
 use clap::Args;
@@ -35,7 +36,7 @@ pub(crate) fn run(args: &StatusArgs, client: &Client, output: &mut Output) -> Re
 }
 
 fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
-    let StatusReport { node, bus, services, bridges, refused, detached } = report;
+    let StatusReport { node, bus, services, bridges, refused, detached, nodes } = report;
     let draining = if node.draining { ", shutting down" } else { "" };
     output.line(format!(
         "busway {} (process {}), up {}{draining}, admin API on {}",
@@ -69,6 +70,10 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
     }
     services.iter().try_for_each(|service| remarks(service, output))?;
     bridges.iter().try_for_each(|bridge| output.line(bridge_line(bridge)))?;
+    if !nodes.is_empty() {
+        output.line("")?;
+        nodes_table(nodes).lines().into_iter().try_for_each(|line| output.line(line))?;
+    }
     for file in refused {
         output.line(format!("{} {}: {}", "refused".red().bold(), shown(&file.path), shown_lines(&file.reason)))?;
     }
@@ -82,6 +87,36 @@ fn node(report: &StatusReport, output: &mut Output) -> Result<()> {
         ))?;
     }
     Ok(())
+}
+
+/// The nodes that share the bus. A service of which nodes have several versions is shown with them.
+fn nodes_table(nodes: &[NodeInfo]) -> Table {
+    let right = ["GENERATION", "IN FLIGHT", "HANDLED"];
+    let mut columns = vec![("NODE", Align::Left), ("ROLE", Align::Left), ("ADMIN API", Align::Left)];
+    columns.extend(right.map(|heading| (heading, Align::Right)));
+    columns.push(("SERVICES", Align::Left));
+    let mut table = Table::new(&columns);
+    let is_mixed = |name: &ServiceName| {
+        let mut versions = nodes.iter().filter_map(|node| node.services.get(name));
+        let first = versions.next();
+        versions.any(|version| Some(version) != first)
+    };
+    for node in nodes {
+        let service = |(name, version): (&ServiceName, &String)| {
+            if is_mixed(name) { format!("{name} ({})", shown(version)) } else { name.to_string() }
+        };
+        let services: Vec<String> = node.services.iter().map(service).collect();
+        table.row(vec![
+            shown(&node.name),
+            node.role.as_str().to_owned(),
+            node.admin.to_string(),
+            node.generation.to_string(),
+            count(node.in_flight as u64),
+            count(node.handled),
+            services.join(", "),
+        ]);
+    }
+    table
 }
 
 /// The figures of HTTP in words; of what went wrong only what did.

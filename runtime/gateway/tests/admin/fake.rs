@@ -118,7 +118,8 @@ impl AdminBackend for Fake {
                 warning: None,
                 room: "enough".into(),
             };
-            Ok(StatusReport { node, bus, services: vec![], bridges: vec![], refused: vec![], detached: vec![] })
+            let (services, bridges, refused, detached, nodes) = (vec![], vec![], vec![], vec![], vec![]);
+            Ok(StatusReport { node, bus, services, bridges, refused, detached, nodes })
         })
     }
 

@@ -5,17 +5,27 @@
 //!
 //! How a question gets to the owner and its answer back is `spread`'s.
 
-use busway_gateway::api::{ApiError, AskRequest, PublishRequest};
+use std::time::Duration;
+
+use busway_gateway::api::{ApiError, AskRequest, PublishRequest, StatusReport};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
+use crate::spread::Errand;
+
+/// How long a node waits for what the owner shows.
+const STATUS_FOR: Duration = Duration::from_secs(1);
 
 /// What a node asks of another one.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     Publish(Vec<PublishRequest>),
     Request(AskRequest),
+    /// What the owner shows of the bus.
+    Status,
+    /// A guest of the other node needs it.
+    Errand(Errand),
 }
 
 impl Admin {
@@ -34,6 +44,15 @@ impl Admin {
         serde_json::from_slice::<Result<T, ApiError>>(&answer).map_err(malformed)?
     }
 
+    /// What this node says of itself, with what the owner of the bus says of that; alone when it does not answer soon.
+    pub(super) async fn with_the_owners(&self, own: StatusReport) -> StatusReport {
+        let asked = tokio::time::timeout(STATUS_FOR, self.forward::<StatusReport>(&Asked::Status)).await;
+        match asked {
+            Ok(Ok(owners)) => StatusReport { node: own.node, ..owners },
+            Ok(Err(_)) | Err(_) => own,
+        }
+    }
+
     /// Answers what another node asks.
     pub(crate) async fn answer(&self, asked: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         // What is forwarded is not forwarded again: the bus may have moved meanwhile.
@@ -46,6 +65,10 @@ impl Admin {
             (_, Err(error)) => serde_json::to_vec(&Err::<(), _>(error)),
             (Ok(Asked::Publish(batch)), Ok(())) => serde_json::to_vec(&self.publish_batch(batch).await),
             (Ok(Asked::Request(request)), Ok(())) => serde_json::to_vec(&self.ask(request).await),
+            (Ok(Asked::Status), Ok(())) => {
+                serde_json::to_vec(&Ok::<_, ApiError>(super::status::report(&self.inner).await))
+            }
+            (Ok(Asked::Errand(errand)), Ok(())) => errand.run(&self.inner).await,
         }
     }
 }

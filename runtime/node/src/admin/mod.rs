@@ -21,7 +21,7 @@ use busway_gateway::{AdminBackend, Reply, TailBatch, TailRead};
 use busway_types::{EventId, Offset, ServiceName, Topic};
 use rustc_hash::FxHashMap;
 
-use self::forward::Asked;
+pub(crate) use self::forward::Asked;
 use crate::inner::{Inner, Stop};
 use crate::publisher::PublishError;
 
@@ -142,7 +142,10 @@ impl AdminBackend for Admin {
     }
 
     fn status(&self) -> Reply<'_, StatusReport> {
-        Box::pin(async move { Ok(status::report(&self.inner).await) })
+        Box::pin(async move {
+            let own = status::report(&self.inner).await;
+            Ok(if own.node.standby.is_some() { self.with_the_owners(own).await } else { own })
+        })
     }
 
     fn service(&self, name: ServiceName) -> Reply<'_, ServiceInfo> {

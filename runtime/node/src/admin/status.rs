@@ -1,14 +1,15 @@
 //! `status`: figures of the node, the bus and every service.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use busway_dispatch::SubStats;
 use busway_engine::Room;
 use busway_gateway::api::{
-    BusStatus, DetachedSubscription, GatewayStatus, HttpStatus, NodeStatus, ServiceInfo, ServiceState, ServiceStatus,
-    StatusReport, SubscriptionStatus,
+    BusStatus, DetachedSubscription, GatewayStatus, HttpStatus, NodeInfo, NodeRole, NodeStatus, ServiceInfo,
+    ServiceState, ServiceStatus, StatusReport, SubscriptionStatus,
 };
-use busway_types::{ServiceName, SubId};
+use busway_types::{ServiceName, SubId, Timestamp};
 use rustc_hash::FxHashMap;
 
 use crate::inner::Inner;
@@ -56,7 +57,34 @@ pub(super) async fn report(inner: &Inner) -> StatusReport {
         services: services.iter().map(|service| service_status(inner, service, &stats)).collect(),
         refused: inner.services.refused(),
         detached: detached.collect(),
+        nodes: nodes(inner, &stats, &services),
     }
+}
+
+/// The nodes of a bus that several share, as its owner knows them.
+fn nodes(inner: &Inner, stats: &FxHashMap<SubId, SubStats>, services: &[Arc<Service>]) -> Vec<NodeInfo> {
+    let (Some(spread), Some(_)) = (&inner.spread, inner.owns()) else { return Vec::new() };
+    let version =
+        |service: &Arc<Service>| service.with(|now| now.version.as_ref().map(|version| hex(&version.hash[..6])));
+    let handled: u64 = services.iter().map(|service| service.metrics.snapshot().handled).sum();
+    let mut others = spread.others();
+    let elsewhere: usize = others.iter().map(|node| node.in_flight).sum();
+    let own = NodeInfo {
+        name: spread.name().to_owned(),
+        role: NodeRole::Owner,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        admin: inner.admin,
+        generation: inner.generation,
+        services: services.iter().filter_map(|of| Some((of.config.name.clone(), version(of)?))).collect(),
+        in_flight: stats.values().map(|stats| stats.in_flight).sum::<usize>().saturating_sub(elsewhere),
+        handled: handled.saturating_sub(spread.handled_elsewhere()),
+        since_ms: Timestamp(
+            inner.clock.now().0.saturating_sub((inner.clock.monotonic_ns() - inner.started_ns) / 1_000_000),
+        ),
+    };
+    others.insert(0, own);
+    others
 }
 
 fn gateway(inner: &Inner) -> Option<GatewayStatus> {

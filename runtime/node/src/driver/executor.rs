@@ -13,6 +13,11 @@ use busway_types::Chunk;
 pub(crate) trait Executor: Send + Sync {
     /// Takes a chunk, or gives it back. Never waits.
     fn submit(&self, chunk: Chunk) -> Result<(), NotTaken>;
+
+    /// How many deliveries it runs at a time beyond those that the subscription's own lane does.
+    fn elsewhere(&self) -> usize {
+        0
+    }
 }
 
 impl Executor for Lane {

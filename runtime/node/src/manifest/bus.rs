@@ -144,6 +144,8 @@ pub struct BusConfig {
     pub engine: Option<EngineUrl>,
     /// When an event counts as safe, when the manifest says so.
     pub durability: Option<Durability>,
+    /// The generation of the deployment: the settings of subscriptions are those of the highest one.
+    pub generation: u32,
 }
 
 #[cfg(test)]

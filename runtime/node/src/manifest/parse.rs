@@ -83,7 +83,7 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     let base = path.parent().unwrap_or(Path::new(""));
     let known = ["bus", "limits", "topics", "contracts", "services", "gateway", "bridges"];
     let root = Table::new(document, "the manifest".to_owned(), 0..0, root, &known);
-    let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability", "retention"]);
+    let bus = root.table("bus", "[bus]".to_owned(), &["engine", "durability", "generation", "retention"]);
     let limits = root.table("limits", "[limits]".to_owned(), limits::KEYS);
     let mut limits = limits.map(|table| limits::read(&table)).unwrap_or_default();
     limits.topic_expiry = topics::read(&root);
@@ -113,7 +113,12 @@ fn read_bus(table: &Table<'_>, base: &Path) -> BusConfig {
         table.document.hide(&table.place("engine"));
     }
     let engine: Option<EngineUrl> = table.parsed("engine");
-    BusConfig { engine: engine.map(|e| e.relative_to(base)), durability: table.parsed("durability") }
+    let generation = table.integer("generation", 0..=u64::from(u32::MAX)).and_then(|number| u32::try_from(number).ok());
+    BusConfig {
+        engine: engine.map(|e| e.relative_to(base)),
+        durability: table.parsed("durability"),
+        generation: generation.unwrap_or_default(),
+    }
 }
 
 fn read_retention(bus: &Table<'_>, limits: &Limits) -> Retention {

@@ -101,7 +101,7 @@ fn an_unknown_key_is_shown_with_the_nearest_known_one() {
         \x20   = did you mean `concurrency`?"
     );
     assert!(refused("[limits]\nevent_bytes = \"1MiB\"").contains("did you mean `event-bytes`?"));
-    assert!(refused("[bus]\ncolour = 1").contains("known here: engine, durability, retention"));
+    assert!(refused("[bus]\ncolour = 1").contains("known here: engine, durability, generation, retention"));
     assert!(refused("[service.a]").contains("did you mean `services`?"));
     assert!(refused("[services.a.retry]\nattempt = 1").contains("unknown key `attempt` in `retry` of [services.a]"));
 }

@@ -2,6 +2,7 @@
 
 mod catalog;
 mod fitting;
+mod helping;
 pub(crate) mod http;
 mod leaving;
 mod manifest;

@@ -17,6 +17,7 @@ use crate::error::StartError;
 use crate::inner::Inner;
 use crate::manifest::{Instances, ServiceConfig};
 use crate::metrics::Metrics;
+use crate::spread::Errands;
 
 /// A service that could run: compiled, linked and checked.
 pub(crate) struct Prepared {
@@ -74,8 +75,23 @@ impl Preparer {
 
     /// Makes a service of a component's file.
     pub(crate) fn prepare(&self, config: ServiceConfig, metrics: Arc<Metrics>) -> Result<Prepared, StartError> {
+        self.prepare_with(config, metrics, None)
+    }
+
+    /// The same for one that works for the node that owns the bus.
+    pub(crate) fn prepare_to_help(&self, config: ServiceConfig) -> Result<Prepared, StartError> {
+        let errands = Errands::new(&self.inner, &self.runtime);
+        self.prepare_with(config, Arc::new(Metrics::new()), errands)
+    }
+
+    fn prepare_with(
+        &self,
+        config: ServiceConfig,
+        metrics: Arc<Metrics>,
+        errands: Option<Errands>,
+    ) -> Result<Prepared, StartError> {
         let Examined { hash, compiled, linked, subscriptions, config } =
-            examine(&self.inner.host, config, |config| self.bus(config, &metrics))?;
+            examine(&self.inner.host, config, |config| self.bus(config, &metrics, errands))?;
         let inspection = compiled.inspection();
         let http = inspection.http.is_some().then(|| linked.http(http::settings(&config))).transpose()?;
         Ok(Prepared {
@@ -91,7 +107,7 @@ impl Preparer {
         })
     }
 
-    fn bus(&self, config: &ServiceConfig, metrics: &Arc<Metrics>) -> Arc<dyn Bus> {
+    fn bus(&self, config: &ServiceConfig, metrics: &Arc<Metrics>, errands: Option<Errands>) -> Arc<dyn Bus> {
         let seed = self.seeds.lock().unwrap_or_else(PoisonError::into_inner).next_u64();
         Arc::new(ServiceBus {
             config: config.clone(),
@@ -103,6 +119,7 @@ impl Preparer {
             limits: self.inner.limits.clone(),
             entropy: Mutex::new(SplitMix(seed)),
             metrics: Arc::clone(metrics),
+            errands,
             runtime: self.runtime.clone(),
         })
     }

@@ -1,20 +1,20 @@
 //! When the services of a node are started.
 //!
-//! Role: at once on an engine of one's own; on one that several nodes share, when this node owns the bus. Until then its
-//! components are compiled ahead, so that taking over does not wait for that, and nothing of theirs runs.
+//! Role: at once on an engine of one's own; on one that several nodes share, when this node owns the bus. Until then it helps
+//! whoever does.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::helping::Helper;
 use super::manifest::WatchedManifest;
 use super::prepare::Preparer;
 use super::supervisor::Supervisor;
 use crate::edge::Listening;
 use crate::inner::{Inner, Stop};
 use crate::manifest::App;
-use crate::metrics::Metrics;
 use crate::task_set::TaskSet;
 
 /// What it takes to start services.
@@ -38,30 +38,19 @@ impl Sources {
 
     /// Starts every service of the app, as it is then, when this node owns the bus; watches it until the node stops.
     pub(crate) async fn start_in_turn(self, app: App, path: PathBuf) {
+        let helper = Helper { inner: &self.inner, preparer: &self.preparer, path: &path, watch: self.watch };
         let (mut epoch, mut stop) = (self.inner.driver.epoch.subscribe(), self.inner.stop.subscribe());
         tokio::select! {
-            () = self.compile_ahead(&app) => {}
+            () = helper.help(&app) => {}
             _ = epoch.wait_for(|epoch| *epoch > 0) => {}
             _ = stop.wait_for(|stop| *stop != Stop::No) => return,
         }
-        tokio::select! {
-            _ = epoch.wait_for(|epoch| *epoch > 0) => {}
-            _ = stop.wait_for(|stop| *stop != Stop::No) => return,
+        if let Some(spread) = &self.inner.spread {
+            spread.work_no_more();
         }
         let app = self.read_again(app, path).await;
         let watch = self.watch;
         self.start(app).await.run(watch).await;
-    }
-
-    /// Has the components compiled, which keeps their code in the cache. What is wrong with one is told when it is started.
-    async fn compile_ahead(&self, app: &App) {
-        for config in app.services.values().filter(|config| config.enabled).cloned() {
-            let preparer = Arc::clone(&self.preparer);
-            let ended = tokio::task::spawn_blocking(move || drop(preparer.prepare(config, Arc::new(Metrics::new()))));
-            if ended.await.is_err() {
-                tracing::debug!("compiling ahead crashed; it is tried again when this node takes over");
-            }
-        }
     }
 
     /// The app as it is now: much may have changed while this node waited.

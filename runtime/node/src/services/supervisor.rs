@@ -32,6 +32,7 @@ use crate::error::StartError;
 use crate::inner::{Inner, Stop};
 use crate::manifest::{App, Origin, ServiceConfig, components};
 use crate::metrics::Metrics;
+use crate::spread;
 use crate::task_set::TaskSet;
 
 /// How often the app's files are looked at.
@@ -344,9 +345,22 @@ impl Supervisor {
         for (spec, binding) in prepared.specs() {
             let (sub, state) =
                 self.inner.patiently(|| self.inner.engine.subscribe(PARTITION, self.inner.epoch(), &spec))?;
+            let spec = self.settings(sub, spec)?;
             attach.push(Attach { sub, state, spec, binding });
         }
         Ok(Staged { prepared, attach })
+    }
+
+    /// What a subscription is set to, which a newer deployment may have decided.
+    fn settings(&self, sub: SubId, spec: SubscriptionSpec) -> Result<SubscriptionSpec, StartError> {
+        let inner = &self.inner;
+        let own = spec.settings(inner.generation);
+        let spec = inner.engine.settings(PARTITION, inner.epoch(), sub, spec, inner.generation)?;
+        if spec.settings(inner.generation) != own {
+            let (subscription, generation) = (&spec.name, inner.generation);
+            tracing::warn!(subscription, generation, "a newer deployment has set it to something else, which it keeps");
+        }
+        Ok(spec)
     }
 
     /// Puts a staged service to work; one that ran under its name before gets no further chunk.
@@ -356,13 +370,23 @@ impl Supervisor {
         let previous = self.inner.services.get(&name);
         let old = previous.as_ref().and_then(|service| service.with(|now| now.version.take()));
         let sink = Arc::clone(&self.inner.driver) as Arc<dyn busway_host::LaneSink>;
-        let settings = LaneSettings::for_subscriptions(prepared.config.concurrency, attach.len());
+        let concurrency = prepared.config.concurrency;
+        let mut settings = LaneSettings::for_subscriptions(concurrency, attach.len());
+        if self.inner.spread.is_some() {
+            // Whatever no other node takes has to find room here.
+            settings.queue = usize::MAX;
+        }
         let lane = Arc::new(prepared.linked.lane(settings, sink));
         let handler = |Attach { sub, state, spec, binding }: Attach| {
             lane.bind(sub, binding);
             let (handler_name, patterns) = (spec.name.clone(), spec.patterns.clone());
             let grants = prepared.config.publish.clone();
-            let executor = Arc::clone(&lane) as Arc<dyn Executor>;
+            let executor: Arc<dyn Executor> = match &self.inner.spread {
+                Some(spread) => {
+                    Arc::new(spread::Shared::new(spread, &self.inner.clock, &lane, &handler_name, concurrency))
+                }
+                None => Arc::clone(&lane) as Arc<dyn Executor>,
+            };
             let target = Box::new(Target { spec, executor, metrics: Arc::clone(&prepared.metrics), grants });
             let swapped = old.as_ref().is_some_and(|old| old.handlers.iter().any(|old| old.sub == sub));
             let head = *self.inner.driver.head.borrow();

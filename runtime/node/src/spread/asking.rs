@@ -20,6 +20,9 @@ use super::wire::{Answer, Message};
 const WAITING: usize = 1_024;
 /// A node that said nothing for so long is as good as gone.
 pub(super) const SILENT: Duration = Duration::from_secs(3);
+/// A node that heard nothing of the owner for so long does nothing for it any more, so that it has ended before the owner,
+/// which waits for [`SILENT`], gives its work to another one.
+const QUIET: Duration = Duration::from_secs(2);
 /// The longest time that something may take which the owner was asked to do.
 const ANSWER_FOR: Duration = Duration::from_secs(40);
 
@@ -82,6 +85,12 @@ impl Asking {
             self.give_up();
         }
         is_new
+    }
+
+    /// Whether the owner has said nothing for so long that its work must not go on.
+    pub(super) fn is_quiet(&self, now_ns: u64) -> bool {
+        let quiet = u64::try_from(QUIET.as_nanos()).unwrap_or(u64::MAX);
+        self.heard.borrow().as_ref().is_none_or(|heard| now_ns.saturating_sub(heard.at_ns) >= quiet)
     }
 
     /// True when the owner has fallen silent, once.

@@ -20,8 +20,8 @@ pub use problem::{ApiError, Problem};
 pub use replay::{ForgetRequest, Forgotten, ReplayReply, ReplayRequest};
 pub use status::{
     BridgeDirection, BridgeStatus, BusStatus, DetachedSubscription, GatewayStatus, Health, HttpStatus, KvEntry, KvPage,
-    KvQuery, NodeStatus, RefusedFile, ServiceInfo, ServiceState, ServiceStatus, ShutdownRequest, StatusReport,
-    SubscriptionStatus,
+    KvQuery, NodeInfo, NodeRole, NodeStatus, RefusedFile, ServiceInfo, ServiceState, ServiceStatus, ShutdownRequest,
+    StatusReport, SubscriptionStatus,
 };
 pub use time::parse_rfc3339;
 pub use trace::{Trace, TraceDelivery, TraceEvent, TraceOutcome, TraceQuery};

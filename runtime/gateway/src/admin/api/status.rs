@@ -31,6 +31,57 @@ pub struct StatusReport {
     pub refused: Vec<RefusedFile>,
     /// Subscriptions whose service is gone.
     pub detached: Vec<DetachedSubscription>,
+    /// The nodes of a bus that several share, the owner first; none where none do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeInfo>,
+}
+
+/// What a node does for the bus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeRole {
+    /// It owns the bus.
+    Owner,
+    /// It handles events for the owner.
+    Worker,
+    /// It waits and handles nothing.
+    Standby,
+}
+
+impl NodeRole {
+    /// The word used in JSON and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Worker => "worker",
+            Self::Standby => "standby",
+        }
+    }
+}
+
+/// One of the nodes that share a bus.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInfo {
+    /// Its name on the bus.
+    pub name: String,
+    /// What it does.
+    pub role: NodeRole,
+    /// Its version of busway.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where its admin API listens.
+    pub admin: SocketAddr,
+    /// The generation of its deployment.
+    pub generation: u32,
+    /// The services that it has, by name, with the beginning of the hash of their component.
+    pub services: BTreeMap<ServiceName, String>,
+    /// Deliveries that it has.
+    pub in_flight: usize,
+    /// Deliveries that it ran under this owner.
+    pub handled: u64,
+    /// Since when the owner knows it.
+    pub since_ms: Timestamp,
 }
 
 /// The process.
