@@ -14,7 +14,7 @@ connection = pika.BlockingConnection(pika.URLParameters(url))
 channel = connection.channel()
 channel.queue_declare(queue="replies")
 channel.basic_consume(queue="replies", on_message_callback=callback, auto_ack=True)
-print(" [*] Waiting for messages. To exit press CTRL+C", flush=True)
+print("waits for messages; Ctrl-C ends it", flush=True)
 try:
     channel.start_consuming()
 except KeyboardInterrupt:

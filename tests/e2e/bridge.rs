@@ -167,7 +167,7 @@ fn the_example_runs_as_its_readme_says_and_goes_on_when_the_server_is_back() {
         bridge.reason.as_ref().is_some_and(|reason| reason.contains("NOT_FOUND"))
     });
     let receiver = example.script("target/pika/bin/python examples/bridge/receive.py");
-    receiver.prints(" [*] Waiting for messages. To exit press CTRL+C");
+    receiver.prints("waits for messages; Ctrl-C ends it");
     example.script("target/pika/bin/python examples/bridge/send.py").prints(" [x] Sent 'Hello World!'");
     receiver.prints(" [x] Received Hello World! And hello, RabbitMQ!");
     drop(receiver);
