@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use busway_engine::EngineKind;
+use busway_gateway::api::NodeRole;
 use busway_tests::node::Node;
 use busway_tests::programs;
 use busway_types::{Clock as _, SystemClock};
@@ -15,6 +16,7 @@ use crate::table::{Check, Found, Row};
 
 const SURVIVES: &str = "acknowledged survives the process";
 const TAKEOVER: &str = "several nodes, of which one owns the bus and another takes over";
+const SPREAD: &str = "the work of one bus spread over nodes";
 const STALE: &str = "a stale owner changes nothing";
 const BROKER: &str = "goes on by itself when the broker was restarted or away";
 
@@ -36,6 +38,8 @@ pub(crate) fn rows() -> Vec<Row> {
     vec![
         row("a node killed with SIGKILL while handling", SURVIVES, killed_while_handling),
         row("a second node takes the bus over", TAKEOVER, taken_over),
+        row("two nodes share the work", SPREAD, work_shared),
+        row("a node that shares the work is killed with SIGKILL", SPREAD, worker_killed),
         row("an owner that was frozen changes nothing", STALE, frozen_owner),
         row("the broker is killed and started again", BROKER, broker_restarted),
         row("the broker is away for a while", BROKER, broker_away),
@@ -123,6 +127,50 @@ fn taken_over(place: &mut Place) -> Result<Found, String> {
             Ok(Found::Absent)
         }
     }
+}
+
+/// Two nodes that share the work; none where a second one has no part in it.
+fn sharing(place: &mut Place) -> Result<Option<(Bus, Bus)>, String> {
+    let (folder, engine) = app(place);
+    let first = Bus::at_work(&folder, &engine, SERVICES.len())?;
+    match second(&folder, &engine, place.kind)? {
+        Second::Waits(second) => {
+            until("shared", || {
+                let nodes = first.status()?.nodes;
+                let works = nodes.iter().any(|node| node.role == NodeRole::Worker);
+                Ok(if works { Ok(()) } else { Err(format!("{nodes:?}")) })
+            })?;
+            Ok(Some((first, second)))
+        }
+        Second::Refused(_) => first.stop().map(|()| None),
+        Second::Other(second) => {
+            check(second.status()?.nodes.is_empty(), || "two buses in memory share something".to_owned())?;
+            second.stop()?;
+            first.stop().map(|()| None)
+        }
+    }
+}
+
+fn work_shared(place: &mut Place) -> Result<Found, String> {
+    let Some((first, second)) = sharing(place)? else { return Ok(Found::Absent) };
+    first.publish_numbers("conf.in", 0..EVENTS)?;
+    all_once(&first, EVENTS)?;
+    let nodes = first.status()?.nodes;
+    let both = nodes.len() == 2 && nodes.iter().all(|node| node.handled > 0);
+    check(both, || format!("the work is not shared: {nodes:?}"))?;
+    second.stop()?;
+    first.stop()?;
+    Ok(Found::Holds)
+}
+
+fn worker_killed(place: &mut Place) -> Result<Found, String> {
+    let Some((first, second)) = sharing(place)? else { return Ok(Found::Absent) };
+    first.publish_numbers("conf.in", 0..EVENTS)?;
+    first.has("conf.out", 20)?;
+    second.kill()?;
+    all_once(&first, EVENTS)?;
+    first.stop()?;
+    Ok(Found::Holds)
 }
 
 fn frozen_owner(place: &mut Place) -> Result<Found, String> {
