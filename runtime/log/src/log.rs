@@ -248,6 +248,17 @@ impl Log {
         self.shared.upkeep.settle();
     }
 
+    /// Waits until a checkpoint is in the log, at most 10 s: it is made behind the committer, which does not wait for it.
+    #[cfg(test)]
+    pub(crate) fn settle_checkpoint(&self) {
+        for _ in 0..1_000 {
+            if lock(&self.shared.checkpoint).is_some() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// Writes and syncs everything queued, and gives the folder back. Nothing is accepted afterwards.
     pub fn close(&self) -> Result<(), LogError> {
         self.shared.close_queue();

@@ -211,6 +211,7 @@ fn a_checkpoint_and_the_records_after_it_give_the_live_state() {
             log.flush().expect("flushes");
         }
     }
+    log.settle_checkpoint();
     log.close().expect("closes");
     let (_, recovered) = open(&fs, small(Durability::Sync));
     assert_eq!(recovered.state, source.state);
@@ -230,6 +231,7 @@ fn a_checkpoint_larger_than_a_segment_is_written_between_groups_and_read_back() 
         state.apply(&txn);
         submit(&log, txn, &acked);
     }
+    log.settle_checkpoint();
     log.close().expect("closes");
     assert!(state.kv_bytes(&service()).expect("in memory") > 1_000_000);
     let (_, recovered) = open(&fs, small(Durability::Sync));
