@@ -82,24 +82,7 @@ fn a_broker_that_is_away_keeps_publishers_waiting_and_is_found_again_in_few_word
     let (mut server, app) = (server(&[]), app());
     let engine = format!("{}/gone", server.url());
     let node = Running::start(app.path(), &engine, &[], &[]);
-    node.says("service forward");
-    node.publish("one");
-    node.has_forwarded(&["one"]);
-    server.kill().expect("it ends");
-    std::thread::scope(|scope| {
-        // What is on its way when the broker goes is neither lost nor refused: it is answered later.
-        let waiting = scope.spawn(|| node.publish("two"));
-        node.says("does not confirm records");
-        // Its answer comes after the driver has seen that there is no room; what is published before that is on its way too.
-        let status = node.ask(&["status"]);
-        assert!(status.contains("does not confirm records"), "{status}");
-        let refused = node.refuses(&["publish", "public.in", "--data", "never"]);
-        assert!(refused.contains("publishers wait until it does"), "{refused}");
-        server.start_again().expect("it starts again");
-        waiting.join().expect("published");
-    });
-    node.says("confirms records again");
-    node.publish("three");
+    node.loses_its_broker(|runs| if runs { server.start_again() } else { server.kill() }.expect("the broker"));
     node.has_forwarded(&["one", "two", "three"]);
     let told = node.ends();
     let (_, since) = told.split_once("does not confirm").expect("it was said");

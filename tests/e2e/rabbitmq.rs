@@ -80,23 +80,7 @@ fn a_login_is_not_shown(server: &Rabbit, app: &App) {
 fn a_broker_that_is_away_is_found_again(server: &mut Rabbit, app: &App) {
     let engine = format!("{}?bus=gone", server.url());
     let node = Running::start(app.path(), &engine, &[], &[]);
-    node.says("service forward");
-    node.publish("one");
-    node.has_forwarded(&["one"]);
-    server.kill().expect("it ends");
-    std::thread::scope(|scope| {
-        // What is on its way when the broker goes is neither lost nor refused: it is answered later.
-        let waiting = scope.spawn(|| node.publish("two"));
-        node.says("does not confirm records");
-        let status = node.ask(&["status"]);
-        assert!(status.contains("does not confirm records"), "{status}");
-        let refused = node.refuses(&["publish", "public.in", "--data", "never"]);
-        assert!(refused.contains("publishers wait until it does"), "{refused}");
-        server.start_again().expect("it starts again");
-        waiting.join().expect("published");
-    });
-    node.says("confirms records again");
-    node.publish("three");
+    node.loses_its_broker(|runs| if runs { server.start_again() } else { server.kill() }.expect("the broker"));
     // Nothing answers, connections stay.
     assert!(server.freeze());
     std::thread::sleep(Duration::from_secs(2));

@@ -99,6 +99,28 @@ impl Running {
         }
     }
 
+    /// Publishes `one`, `two` while the broker is away, and `three`; `broker` ends it on false and starts it again on true.
+    pub(crate) fn loses_its_broker(&self, mut broker: impl FnMut(bool)) {
+        self.says("service forward");
+        self.publish("one");
+        self.has_forwarded(&["one"]);
+        broker(false);
+        std::thread::scope(|scope| {
+            // What is on its way when the broker goes is neither lost nor refused: it is answered later.
+            let waiting = scope.spawn(|| self.publish("two"));
+            self.says("does not confirm records");
+            // Its answer comes after the driver has seen that there is no room; what is published before that is on its way too.
+            let status = self.ask(&["status"]);
+            assert!(status.contains("does not confirm records"), "{status}");
+            let refused = self.refuses(&["publish", "public.in", "--data", "never"]);
+            assert!(refused.contains("publishers wait until it does"), "{refused}");
+            broker(true);
+            waiting.join().expect("published");
+        });
+        self.says("confirms records again");
+        self.publish("three");
+    }
+
     pub(crate) fn ends(mut self) -> String {
         self.process.signal("-TERM");
         assert_eq!(self.process.ended(), Some(0), "{}", self.told());
