@@ -1,4 +1,5 @@
-//! Bridges of a node: the example as its README says, and what `[bridges.NAME]` does on a bus on disk.
+//! Bridges of a node: the example as its README says, with one of its two over TLS, and what `[bridges.NAME]` does on a bus
+//! on disk.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -12,8 +13,10 @@ use busway_tests::{programs, root, services};
 use busway_types::{Clock as _, SystemClock};
 use futures_util::StreamExt as _;
 
+use crate::edge::tls::Root;
 use crate::harness::App;
 use crate::process::{NodeProcess, PATIENCE, ask, command};
+use crate::rabbitmq::secured;
 
 /// A program and the lines that it prints; killed when the test ends.
 struct Running {
@@ -73,13 +76,17 @@ struct Example {
 }
 
 impl Example {
-    fn new(url: String) -> Self {
+    /// With one of its bridges over TLS, the other one without.
+    fn new(rabbit: &Rabbit, tls: &str) -> Self {
+        let url = rabbit.url();
         let (folder, runtime) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let (from, to) = (root().join("examples/bridge"), folder.path().join("examples/bridge"));
         std::fs::create_dir_all(to.join("services")).expect("folders");
         let manifest = std::fs::read_to_string(from.join("busway.toml")).expect("the manifest");
         assert_eq!(manifest.matches("amqp://localhost/").count(), 2);
-        std::fs::write(to.join("busway.toml"), manifest.replace("amqp://localhost", &url)).expect("written");
+        let secured = format!("{}/queue/hello?{tls}", rabbit.tls_url());
+        let manifest = manifest.replace("amqp://localhost/queue/hello", &secured).replace("amqp://localhost", &url);
+        std::fs::write(to.join("busway.toml"), manifest).expect("written");
         for script in ["send.py", "receive.py"] {
             std::fs::copy(from.join(script), to.join(script)).expect("copied");
         }
@@ -131,7 +138,7 @@ impl Example {
                 node = Some(NodeProcess(child.expect("the node starts")));
             } else if line.starts_with("busway check") {
                 let told = ask();
-                assert!(told.contains("bridge hello: amqp://***@127.0.0.1") && !told.contains("guest"), "{told}");
+                assert!(told.contains("bridge hello: amqps://***@127.0.0.1") && !told.contains("guest"), "{told}");
             } else if line.starts_with("busway status") {
                 let told = ask();
                 let (came, went) = ("1 message came in", "1 message went out");
@@ -155,8 +162,11 @@ impl Example {
 
 #[test]
 fn the_example_runs_as_its_readme_says_and_goes_on_when_the_server_is_back() {
-    let mut rabbit = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
-    let example = Example::new(rabbit.url());
+    let certificates = tempfile::tempdir().expect("a folder");
+    let (tls, own) = secured(&Root::new(), certificates.path());
+    let mut rabbit =
+        Rabbit::start_with_tls(tls).expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
+    let example = Example::new(&rabbit, &own);
     let (mut node, receiver) = example.run();
     // The server ends, and with it the queues, which are not durable.
     drop(receiver);

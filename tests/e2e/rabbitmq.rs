@@ -1,19 +1,34 @@
 //! `busway run --engine amqp://...`: real nodes on a real server. One server for all of it: RabbitMQ takes long to start.
 
+use std::path::Path;
 use std::time::Duration;
 
-use busway_brokers::Rabbit;
+use busway_brokers::{Rabbit, Tls};
 
+use crate::edge::tls::Root;
 use crate::harness::App;
 use crate::sharing::{Running, app};
 
+/// The certificates of a server and of whoever connects to it, in a folder: what the server is started with, and what an
+/// address says.
+pub(crate) fn secured(root: &Root, folder: &Path) -> (Tls, String) {
+    let ca = root.write(folder, "ca.pem");
+    let (server_cert, server_key) = root.signs("server").write(folder, "server");
+    let (cert, key) = root.signs("node").write(folder, "node");
+    let own = format!("ca={ca}&cert={cert}&key={key}");
+    (Tls { ca: ca.into(), cert: server_cert.into(), key: server_key.into() }, own)
+}
+
 #[test]
 fn an_app_runs_on_rabbitmq_and_survives_its_owner_and_its_broker() {
-    let mut server = Rabbit::start().expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
-    let app = app();
+    let (root, folder, app) = (Root::new(), tempfile::tempdir().expect("a folder"), app());
+    let (tls, own) = secured(&root, folder.path());
+    let mut server =
+        Rabbit::start_with_tls(tls).expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
     the_bus_moves_to_the_node_that_waits(&server, &app);
     crate::spread::spreads(&format!("{}?bus=spread", server.url()));
     a_login_is_not_shown(&server, &app);
+    tls_is_spoken_only_with_who_is_trusted_and_trusts(&server, &app, &own);
     a_broker_that_is_away_is_found_again(&mut server, &app);
 }
 
@@ -75,6 +90,44 @@ fn a_login_is_not_shown(server: &Rabbit, app: &App) {
     assert_eq!(node.process.ended(), Some(1));
     let told = node.told();
     assert!(told.contains("durability = \"sync\"") && told.contains("RabbitMQ"), "{told}");
+}
+
+fn tls_is_spoken_only_with_who_is_trusted_and_trusts(server: &Rabbit, app: &App, own: &str) {
+    let engine = format!("{}?bus=tls", server.tls_url());
+    let node = Running::start(app.path(), &format!("{engine}&{own}"), &["--log", "debug"], &[]);
+    node.says("service forward");
+    node.publish("one");
+    node.has_forwarded(&["one"]);
+    let told = node.ends();
+    assert!(told.contains("amqps://***@127.0.0.1") && !told.contains("guest:"), "{told}");
+
+    let (ca, pair) = own.strip_prefix("ca=").and_then(|own| own.split_once('&')).expect("an authority and the rest");
+    let (cert, key) = pair.strip_prefix("cert=").and_then(|pair| pair.split_once("&key=")).expect("two files");
+    let host = engine.replace("guest:guest@", "");
+    let login = [("BUSWAY_AMQP_USER", "guest"), ("BUSWAY_AMQP_PASSWORD", "guest"), ("BUSWAY_AMQP_CA", ca)];
+    let node = Running::start(app.path(), &format!("{host}&{pair}"), &[], &login);
+    node.says("service forward");
+    node.has_forwarded(&["one"]);
+    node.ends();
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let (other, other_key) = Root::new().signs("node").write(folder.path(), "node");
+    let plain = server.url().replace("amqp://", "amqps://");
+    for (engine, why) in [
+        (format!("{engine}&{pair}"), "UnknownIssuer"),
+        (format!("{engine}&ca={ca}"), "certificate"),
+        (format!("{engine}&ca={ca}&cert={other}&key={other_key}"), "certificate"),
+        (format!("{engine}&ca={ca}&cert={cert}&key={other_key}"), "no TLS with"),
+        (format!("{engine}&ca={ca}&cert={cert}&key={cert}"), "has no PRIVATE KEY"),
+        (format!("{engine}&ca={key}&{pair}"), "has no CERTIFICATE"),
+        (format!("{engine}&ca={ca}.none&{pair}"), "cannot be read"),
+        (format!("{plain}?{own}"), "no TLS with"),
+    ] {
+        let mut stranger = Running::start(app.path(), &engine, &[], &[]);
+        assert_eq!(stranger.process.ended(), Some(1), "{engine}");
+        let told = stranger.told();
+        assert!(told.contains("amqps://***@127.0.0.1") && told.contains(why), "{engine}: {told}");
+    }
 }
 
 fn a_broker_that_is_away_is_found_again(server: &mut Rabbit, app: &App) {

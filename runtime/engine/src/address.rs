@@ -1,5 +1,10 @@
 //! What addresses of brokers have in common.
 
+use std::path::Path;
+
+/// What PEM calls what a file has to have.
+pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
+pub(crate) const PRIVATE_KEY: &str = "PRIVATE KEY";
 /// The name of a bus when its address has none.
 pub(crate) const DEFAULT_NAME: &str = "busway";
 /// A name is part of names of streams and of subjects.
@@ -24,6 +29,17 @@ pub(crate) fn decoded(text: &str) -> Option<String> {
         out.push((digit()? * 16 + digit()?) as u8);
     }
     String::from_utf8(out).ok()
+}
+
+/// What is in a file that TLS needs, or what is wrong with that. The client libraries do not say which file they mean, and take one
+/// without certificates for one that trusts nobody.
+pub(crate) fn pem(file: &Path, what: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+    if text.contains(&format!("{what}-----")) {
+        Ok(text)
+    } else {
+        Err(format!("{} has no {what} in PEM", file.display()))
+    }
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod running;
 mod server;
 
 pub use nats::Nats;
-pub use rabbit::Rabbit;
+pub use rabbit::{Rabbit, Tls};
 pub use running::{Running, down, up};
 
 use std::path::{Path, PathBuf};

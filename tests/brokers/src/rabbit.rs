@@ -18,11 +18,23 @@ pub(crate) const START_FOR: Duration = Duration::from_secs(90);
 /// Somebody else may take a port between looking for one and using it.
 const TRIES: usize = 3;
 
+/// With what a server speaks TLS, as files (PEM). Who connects has to show a certificate of `ca` as well.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Whom the server trusts.
+    pub ca: PathBuf,
+    /// Its own certificate.
+    pub cert: PathBuf,
+    /// The key of that.
+    pub key: PathBuf,
+}
+
 /// A RabbitMQ server that ends, and whose files go, when this is dropped.
 #[derive(Debug)]
 pub struct Rabbit {
     folder: PathBuf,
     ports: Ports,
+    tls: Option<Tls>,
     names: Option<Names>,
     server: Option<Server>,
 }
@@ -31,6 +43,8 @@ pub struct Rabbit {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ports {
     pub(crate) amqp: u16,
+    /// Used by a server that speaks TLS as well.
+    amqps: u16,
     nodes: u16,
     pub(crate) names: u16,
 }
@@ -49,13 +63,22 @@ impl Drop for Names {
 impl Rabbit {
     /// Starts one; installs it first when it is not there.
     pub fn start() -> Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// Starts one that listens on a second port, with TLS.
+    pub fn start_with_tls(tls: Tls) -> Result<Self> {
+        Self::start_with(Some(tls))
+    }
+
+    fn start_with(tls: Option<Tls>) -> Result<Self> {
         let home = install::rabbit()?;
         let folder = new_folder("rabbit")?;
         let mut tried = 0;
         loop {
             tried += 1;
             let ports = Ports::free()?;
-            let mut rabbit = Self { folder: folder.clone(), ports, names: None, server: None };
+            let mut rabbit = Self { folder: folder.clone(), ports, tls: tls.clone(), names: None, server: None };
             match rabbit.run(&home) {
                 Ok(()) => return Ok(rabbit),
                 Err(error) if tried == TRIES => return Err(error),
@@ -70,14 +93,22 @@ impl Rabbit {
         wait_for_port(self.ports.names, &mut child, START_FOR).context("epmd did not start")?;
         self.names = Some(Names(child));
         let mut command = watched(&program(home));
-        let place = Place { folder: &self.folder, port: self.ports.amqp, within: START_FOR };
-        self.server = Some(Server::start(node(&mut command, &self.folder, self.ports)?, place)?);
+        // It opens the port with TLS after the other one.
+        let port = if self.tls.is_some() { self.ports.amqps } else { self.ports.amqp };
+        let place = Place { folder: &self.folder, port, within: START_FOR };
+        let command = node(&mut command, &self.folder, self.ports, self.tls.as_ref())?;
+        self.server = Some(Server::start(command, place)?);
         Ok(())
     }
 
     /// Where it listens, with the user that may do everything: `amqp://guest:guest@127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         url(self.ports)
+    }
+
+    /// Where it listens with TLS, if it was started so, with the same user.
+    pub fn tls_url(&self) -> String {
+        format!("amqps://guest:guest@127.0.0.1:{}", self.ports.amqps)
     }
 
     /// Ends it at once (SIGKILL). What it has on disk stays.
@@ -113,7 +144,7 @@ impl Drop for Rabbit {
 
 impl Ports {
     pub(crate) fn free() -> Result<Self> {
-        Ok(Self { amqp: free_port()?, nodes: free_port()?, names: free_port()? })
+        Ok(Self { amqp: free_port()?, amqps: free_port()?, nodes: free_port()?, names: free_port()? })
     }
 }
 
@@ -134,9 +165,24 @@ pub(crate) fn names(command: &mut Command, ports: Ports) -> &mut Command {
         .stderr(Stdio::null())
 }
 
+fn settings(ports: Ports, tls: Option<&Tls>) -> String {
+    let plain = format!("listeners.tcp.1 = 127.0.0.1:{}\n", ports.amqp);
+    let Some(Tls { ca, cert, key }) = tls else { return plain };
+    let (port, ca, cert, key) = (ports.amqps, ca.display(), cert.display(), key.display());
+    format!(
+        "{plain}listeners.ssl.1 = 127.0.0.1:{port}\nssl_options.cacertfile = {ca}\nssl_options.certfile = {cert}\n\
+         ssl_options.keyfile = {key}\nssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n"
+    )
+}
+
 /// What a node is started with: everything in its folder, the loopback interface alone, and a log.
-pub(crate) fn node<'a>(command: &'a mut Command, folder: &Path, ports: Ports) -> Result<&'a mut Command> {
-    let settings = format!("listeners.tcp.1 = 127.0.0.1:{}\n", ports.amqp);
+pub(crate) fn node<'a>(
+    command: &'a mut Command,
+    folder: &Path,
+    ports: Ports,
+    tls: Option<&Tls>,
+) -> Result<&'a mut Command> {
+    let settings = settings(ports, tls);
     std::fs::write(folder.join("rabbitmq.conf"), settings).context("cannot write the settings of RabbitMQ")?;
     std::fs::write(folder.join("enabled_plugins"), "[].\n").context("cannot write the settings of RabbitMQ")?;
     std::fs::create_dir_all(folder.join("home"))?;

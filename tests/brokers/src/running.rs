@@ -110,8 +110,10 @@ fn start_rabbit() -> Result<Running> {
         .context("cannot start epmd, which belongs to Erlang")?;
     wait_for_port(ports.names, &mut names, rabbit::START_FOR).context("epmd did not start")?;
     let mut command = detached(&rabbit::program(&home));
-    let mut child =
-        rabbit::node(&mut command, &folder, ports)?.stdin(Stdio::null()).spawn().context("cannot start RabbitMQ")?;
+    let mut child = rabbit::node(&mut command, &folder, ports, None)?
+        .stdin(Stdio::null())
+        .spawn()
+        .context("cannot start RabbitMQ")?;
     wait_for_port(ports.amqp, &mut child, rabbit::START_FOR).context("RabbitMQ did not start")?;
     let pid = read_pid(&pid_file(&folder), rabbit::START_FOR)?;
     Ok(Running { kind: "amqp".to_owned(), url: rabbit::url(ports), pid, folder, beside: vec![names.id()] })

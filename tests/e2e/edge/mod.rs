@@ -9,7 +9,7 @@ mod headers;
 mod leaks;
 mod overload;
 mod readmes;
-mod tls;
+pub(crate) mod tls;
 mod tokens;
 
 use std::time::Duration;

@@ -13,23 +13,23 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 use crate::process::PATIENCE;
 
 /// A root, and what it signs.
-pub(super) struct Root(CertifiedIssuer<'static, KeyPair>);
+pub(crate) struct Root(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, as PEM.
-pub(super) struct Pair {
+pub(crate) struct Pair {
     pub(super) certificate: String,
     pub(super) key: String,
 }
 
 impl Root {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("a root"))
     }
 
     /// For `localhost` and `127.0.0.1`, or for a client of this name.
-    pub(super) fn signs(&self, name: &str) -> Pair {
+    pub(crate) fn signs(&self, name: &str) -> Pair {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let mut params = CertificateParams::new(names).expect("names");
         params.distinguished_name.push(DnType::CommonName, name);
@@ -39,7 +39,7 @@ impl Root {
     }
 
     /// Its own certificate in a file.
-    pub(super) fn write(&self, folder: &Path, name: &str) -> String {
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> String {
         write(folder, name, &self.0.pem()).display().to_string()
     }
 
@@ -52,7 +52,7 @@ impl Root {
 
 impl Pair {
     /// Certificate and key in files.
-    pub(super) fn write(&self, folder: &Path, name: &str) -> (String, String) {
+    pub(crate) fn write(&self, folder: &Path, name: &str) -> (String, String) {
         let file = |kind: &str, text| write(folder, &format!("{name}-{kind}.pem"), text).display().to_string();
         (file("certificate", &self.certificate), file("key", &self.key))
     }

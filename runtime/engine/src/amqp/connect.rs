@@ -13,6 +13,7 @@ use lapin::{Connection, ConnectionProperties, ErrorKind};
 
 use super::url::AmqpServer;
 use crate::EngineError;
+use crate::address::{CERTIFICATE, PRIVATE_KEY, pem};
 
 /// How long a connection may take.
 const CONNECT_FOR: Duration = Duration::from_secs(5);
@@ -48,6 +49,8 @@ pub(super) async fn connecting(server: AmqpServer, name: String) -> Result<Conne
     );
     connecting.await.map_err(|error| match error.kind() {
         ErrorKind::ProtocolError(_) => refused(&server, &error),
+        // What TLS has to say comes as this kind, also when the server says it.
+        ErrorKind::IOError(why) if server.tls && why.kind() == io::ErrorKind::InvalidData => untrusted(&server, why),
         _ => away(&server, &error),
     })
 }
@@ -56,8 +59,18 @@ fn refused(server: &AmqpServer, why: &dyn std::fmt::Display) -> EngineError {
     EngineError::Refused(format!("{server} refuses: {why}; check the login, the virtual host and its permissions"))
 }
 
+fn untrusted(server: &AmqpServer, why: &dyn std::fmt::Display) -> EngineError {
+    EngineError::Refused(format!(
+        "no TLS with {server}: {why}; check that this port speaks TLS, that the address has the server's authority (ca=FILE) and, \
+         if the server asks for one, a certificate that it trusts (cert=FILE&key=FILE)"
+    ))
+}
+
 fn away(server: &AmqpServer, why: &dyn std::fmt::Display) -> EngineError {
-    EngineError::Overloaded(format!("cannot connect to {server}: {why}; check the address and that the server runs"))
+    // A server that refuses a certificate may have hung up before it could be heard why.
+    let certificates = if server.tls { ", and the certificates (ca, cert, key)" } else { "" };
+    let advice = "check the address and that the server runs";
+    EngineError::Overloaded(format!("cannot connect to {server}: {why}; {advice}{certificates}"))
 }
 
 fn uri(server: &AmqpServer) -> AMQPUri {
@@ -75,20 +88,16 @@ fn uri(server: &AmqpServer) -> AMQPUri {
 }
 
 fn tls(server: &AmqpServer) -> Result<OwnedTLSConfig, EngineError> {
-    let read = |file: &Path| {
-        std::fs::read(file).map_err(|error| {
-            EngineError::Refused(format!("{} cannot be read, which {server} needs: {error}", file.display()))
-        })
+    let read = |file: &Path, what: &str| {
+        pem(file, what).map_err(|why| EngineError::Refused(format!("{why}, which {server} needs")))
     };
     let identity = match &server.cert {
-        Some((cert, key)) => Some(OwnedIdentity::PKCS8 { pem: read(cert)?, key: read(key)? }),
+        Some((cert, key)) => Some(OwnedIdentity::PKCS8 {
+            pem: read(cert, CERTIFICATE)?.into_bytes(),
+            key: read(key, PRIVATE_KEY)?.into_bytes(),
+        }),
         None => None,
     };
-    let cert_chain = match &server.ca {
-        Some(file) => Some(String::from_utf8(read(file)?).map_err(|_| {
-            EngineError::Refused(format!("{} has no certificates (PEM), which {server} needs", file.display()))
-        })?),
-        None => None,
-    };
+    let cert_chain = server.ca.as_deref().map(|file| read(file, CERTIFICATE)).transpose()?;
     Ok(OwnedTLSConfig { identity, cert_chain })
 }

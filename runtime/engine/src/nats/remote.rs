@@ -4,6 +4,7 @@
 //! the journal, with records alone, and the state, with one message for each subject: the owner's lease, the newest
 //! snapshot and its parts.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{ContextBuilder, CreateStreamErrorKind, PublishAckFuture, PublishErrorKind};
@@ -17,6 +18,7 @@ use bytes::Bytes;
 
 use super::url::{Login, NatsUrl};
 use crate::EngineError;
+use crate::address::{CERTIFICATE, PRIVATE_KEY, pem};
 use crate::shared::{Extent, Trouble, later, pause};
 
 /// How long one question to the server may take.
@@ -55,7 +57,9 @@ pub(super) async fn connect(url: &NatsUrl) -> Result<Client, EngineError> {
 /// Connects with the login and the certificates of an address.
 pub(super) async fn connect_with(options: ConnectOptions, url: &NatsUrl) -> Result<Client, EngineError> {
     let refused = |what: &str, error: &dyn std::fmt::Display| {
-        EngineError::Refused(format!("{what} {url}: {error}; check the address, the login and that the server runs"))
+        EngineError::Refused(format!(
+            "{what} {url}: {error}; check the address, the login, with TLS the certificates, and that the server runs"
+        ))
     };
     let options = match &url.login {
         Login::Nobody => options,
@@ -66,12 +70,16 @@ pub(super) async fn connect_with(options: ConnectOptions, url: &NatsUrl) -> Resu
             .await
             .map_err(|error| refused(&format!("the credentials {} cannot be read for", file.display()), &error))?,
     };
+    let usable = |file: &Path, what: &str| match pem(file, what) {
+        Ok(_) => Ok(file.to_owned()),
+        Err(why) => Err(refused("no TLS with", &why)),
+    };
     let options = match &url.ca {
-        Some(file) => options.add_root_certificates(file.clone()),
+        Some(file) => options.add_root_certificates(usable(file, CERTIFICATE)?),
         None => options,
     };
     let options = match &url.cert {
-        Some((cert, key)) => options.add_client_certificate(cert.clone(), key.clone()),
+        Some((cert, key)) => options.add_client_certificate(usable(cert, CERTIFICATE)?, usable(key, PRIVATE_KEY)?),
         None => options,
     };
     options.connect(&url.server).await.map_err(|error| refused("cannot connect to", &error))
