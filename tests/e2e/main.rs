@@ -18,6 +18,7 @@ mod lifecycle;
 mod logs;
 mod misbehaviour;
 mod nats;
+mod nats_accounts;
 mod outside;
 mod process;
 mod programs;

@@ -3,7 +3,9 @@
 use busway_brokers::Nats;
 use busway_tests::programs;
 
+use crate::edge::tls::Root;
 use crate::harness::App;
+use crate::nats_accounts::Operator;
 use crate::sharing::{Running, app};
 
 /// A login that must not be seen anywhere.
@@ -135,27 +137,76 @@ fn a_token_is_taken_from_the_address_and_the_environment_and_never_shown() {
 }
 
 #[test]
-fn tls_is_spoken_where_the_address_says_so_and_only_with_who_is_trusted() {
-    let (folder, app) = (tempfile::tempdir().expect("a folder"), app());
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
-    let file = |name: &str, text: String| {
-        std::fs::write(folder.path().join(name), text).expect("written");
-        folder.path().join(name).display().to_string()
-    };
-    let (cert, key) = (file("cert.pem", made.cert.pem()), file("key.pem", made.signing_key.serialize_pem()));
-    let server = server(&["--tls", "--tlscert", &cert, "--tlskey", &key]);
+fn a_credentials_file_is_taken_from_the_address_and_the_environment_and_its_seed_never_shown() {
+    let (folder, app, operator) = (tempfile::tempdir().expect("a folder"), app(), Operator::new());
+    let server = server(&["--config", &operator.settings(folder.path())]);
+    let user = operator.user();
+    let file = user.credentials(folder.path(), "user.creds");
+    let debug = ["--log", "debug"];
+    let from_address = Running::start(app.path(), &format!("{}/a?credentials={file}", server.url()), &debug, &[]);
+    let login = [("BUSWAY_NATS_CREDENTIALS", &*file)];
+    let from_environment = Running::start(app.path(), &format!("{}/b", server.url()), &debug, &login);
+    for node in [from_address, from_environment] {
+        node.says("service forward");
+        node.publish("one");
+        node.has_forwarded(&["one"]);
+        let status = format!("{}{}", node.ask(&["status"]), node.ask(&["status", "--json"]));
+        let told = node.ends();
+        assert!(!told.contains(&user.seed()) && !status.contains(&user.seed()), "{told}{status}");
+    }
+    let other = operator.user();
+    let mixed = user.credentials_with(&other.seed(), folder.path(), "mixed.creds");
+    let foreign = Operator::new().user().credentials(folder.path(), "foreign.creds");
+    let broken = user.credentials_with("no seed", folder.path(), "broken.creds");
+    let none = folder.path().join("none.creds").display().to_string();
+    for (file, why) in [
+        (None, "authorization violation"),
+        (Some(mixed), "authorization violation"),
+        (Some(foreign), "authorization violation"),
+        (Some(broken), "broken.creds cannot be read"),
+        (Some(none), "none.creds cannot be read"),
+    ] {
+        let engine = file.map_or_else(|| server.url(), |file| format!("{}/c?credentials={file}", server.url()));
+        let mut stranger = Running::start(app.path(), &engine, &debug, &[]);
+        assert_eq!(stranger.process.ended(), Some(1), "{engine}");
+        let told = stranger.told();
+        assert!(told.contains(why) && told.contains("check the address, the login"), "{engine}: {told}");
+        assert!(!told.contains(&user.seed()) && !told.contains(&other.seed()), "{told}");
+    }
+}
+
+#[test]
+fn tls_is_spoken_where_the_address_says_so_and_only_with_who_is_trusted_and_trusts() {
+    let (folder, app, root) = (tempfile::tempdir().expect("a folder"), app(), Root::new());
+    let ca = root.write(folder.path(), "ca.pem");
+    let (server_cert, server_key) = root.signs("server").write(folder.path(), "server");
+    let (cert, key) = root.signs("node").write(folder.path(), "node");
+    let (other, other_key) = Root::new().signs("node").write(folder.path(), "other");
+    let own = format!("cert={cert}&key={key}");
+    let tls = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &server_cert, "--tlskey", &server_key];
+    let server = server(&tls);
     let engine = format!("{}/tls", server.url().replace("nats://", "tls://"));
-    let node = Running::start(app.path(), &format!("{engine}?ca={cert}"), &[], &[]);
+    let node = Running::start(app.path(), &format!("{engine}?ca={ca}&{own}"), &[], &[]);
     node.says("service forward");
     node.publish("one");
     node.has_forwarded(&["one"]);
     assert!(node.ends().contains(&engine));
-    let node = Running::start(app.path(), &engine, &[], &[("BUSWAY_NATS_CA", &cert)]);
+    let node = Running::start(app.path(), &format!("{engine}?{own}"), &[], &[("BUSWAY_NATS_CA", &ca)]);
     node.says("service forward");
     node.ends();
-    let mut stranger = Running::start(app.path(), &engine, &[], &[]);
-    assert_eq!(stranger.process.ended(), Some(1));
-    assert!(stranger.told().contains("cannot connect to"), "{}", stranger.told());
+    for (engine, why) in [
+        (format!("{engine}?{own}"), "cannot connect to"),
+        (format!("{engine}?ca={ca}"), "cannot connect to"),
+        (format!("{engine}?ca={ca}&cert={other}&key={other_key}"), "cannot connect to"),
+        (format!("{engine}?ca={ca}&cert={cert}&key={cert}"), "has no PRIVATE KEY"),
+        (format!("{engine}?ca={key}&{own}"), "has no CERTIFICATE"),
+        (format!("{engine}?ca={ca}.none&{own}"), "ca.pem.none cannot be read"),
+    ] {
+        let mut stranger = Running::start(app.path(), &engine, &[], &[]);
+        assert_eq!(stranger.process.ended(), Some(1), "{engine}");
+        let told = stranger.told();
+        assert!(told.contains(why) && told.contains("tls://127.0.0.1"), "{engine}: {told}");
+    }
 }
 
 #[test]
