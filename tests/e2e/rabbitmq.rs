@@ -27,6 +27,7 @@ fn an_app_runs_on_rabbitmq_and_survives_its_owner_and_its_broker() {
         Rabbit::start_with_tls(tls).expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
     the_bus_moves_to_the_node_that_waits(&server, &app);
     crate::spread::spreads(&format!("{}?bus=spread", server.url()));
+    crate::spread::guests_reach_the_bus_wherever_they_run(&format!("{}?bus=errands", server.url()));
     a_login_is_not_shown(&server, &app);
     tls_is_spoken_only_with_who_is_trusted_and_trusts(&server, &app, &own);
     a_broker_that_is_away_is_found_again(&mut server, &app);

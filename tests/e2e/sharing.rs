@@ -72,7 +72,11 @@ impl Running {
 
     /// Publishes lines of JSON to the topic of the service, in order.
     pub(crate) fn publish_lines(&self, lines: &str) {
-        let output = once(self.runtime.path(), &["publish", "public.in", "--lines=events"], lines);
+        self.publish_lines_to("public.in", lines);
+    }
+
+    pub(crate) fn publish_lines_to(&self, topic: &str, lines: &str) {
+        let output = once(self.runtime.path(), &["publish", topic, "--lines=events"], lines);
         assert!(output.status.success(), "{output:?}");
     }
 

@@ -23,8 +23,8 @@ pub(super) const SILENT: Duration = Duration::from_secs(3);
 /// A node that heard nothing of the owner for so long does nothing for it any more, so that it has ended before the owner,
 /// which waits for [`SILENT`], gives its work to another one.
 const QUIET: Duration = Duration::from_secs(2);
-/// The longest time that something may take which the owner was asked to do.
-const ANSWER_FOR: Duration = Duration::from_secs(40);
+/// The longest time that something may take which the owner was asked to do, unless whoever asked has another one.
+pub(super) const ANSWER_FOR: Duration = Duration::from_secs(40);
 
 /// The owner of the bus, as it was heard last.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,8 +123,14 @@ impl Asking {
         }
     }
 
-    /// Has the owner do something; `whose` says who that is.
-    pub(super) async fn ask(&self, mesh: &dyn Mesh, asked: Bytes, whose: &str) -> Result<Bytes, EngineError> {
+    /// Has the owner do something within a time; `whose` says who that is.
+    pub(super) async fn ask(
+        &self,
+        mesh: &dyn Mesh,
+        asked: Bytes,
+        whose: &str,
+        within: Duration,
+    ) -> Result<Bytes, EngineError> {
         let nobody = || EngineError::Overloaded(format!("{whose}, and it does not answer now"));
         let mut heard = self.heard.subscribe();
         let epoch = match tokio::time::timeout(SILENT, heard.wait_for(Option::is_some)).await {
@@ -147,7 +153,7 @@ impl Asking {
             Unsent::TooLarge { .. } | Unsent::Full => EngineError::Overloaded(format!("{whose}, and {why}")),
             Unsent::Closed => EngineError::Closed,
         })?;
-        match tokio::time::timeout(ANSWER_FOR, told).await {
+        match tokio::time::timeout(within, told).await {
             Ok(Ok(Answer::Given(answer))) => Ok(answer),
             Ok(Ok(Answer::Refused(why))) => Err(EngineError::Overloaded(format!("{whose}, and {why}"))),
             Ok(Ok(Answer::Kept(why))) => Err(EngineError::Unanswered(format!("{whose}, and {why}"))),
@@ -182,7 +188,7 @@ mod tests {
         let ask = || {
             let asking = Arc::clone(&asking);
             tokio::runtime::Handle::current()
-                .spawn(async move { asking.ask(&Quiet, Bytes::new(), "node me waits").await })
+                .spawn(async move { asking.ask(&Quiet, Bytes::new(), "node me waits", ANSWER_FOR).await })
         };
         // Nobody is there: nothing was done.
         assert!(matches!(ask().await.expect("no panic"), Err(EngineError::Overloaded(_))));

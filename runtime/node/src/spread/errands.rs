@@ -3,6 +3,9 @@
 //! Role: key-value as it is committed, and answers to requests, asked of the owner over the mesh. What a guest read there carries its
 //! version, so conflicts are found when the owner commits, as for its own guests. Publications are in the reports.
 //!
+//! Invariant: the owner gives a request up before whoever asked does, unless the way between them takes longer than
+//! [`Wanted::within`] leaves: what became of it is told, and nothing of an answer that nobody waits for becomes visible.
+//!
 //! Bound: [`KV_FOR`] for what a guest reads; a request has its own time. Guests wait on their own threads.
 
 use std::sync::mpsc::sync_channel;
@@ -22,6 +25,8 @@ use crate::inner::Inner;
 
 /// How long a guest waits for what it reads.
 const KV_FOR: Duration = Duration::from_secs(5);
+/// What the owner has less for a request than whoever asked, for the way there and back; of a short time a tenth.
+const ON_THE_WAY: Duration = Duration::from_millis(200);
 /// How old the size of a service's key-value may be that is used for its limit.
 const SIZE_FOR_NS: u64 = 1_000_000_000;
 
@@ -86,6 +91,11 @@ impl From<Unanswered> for RequestError {
 }
 
 impl Wanted {
+    /// The owner's part of the time that a request has.
+    fn within(all: Duration) -> Duration {
+        all.saturating_sub(ON_THE_WAY.min(all / 10))
+    }
+
     fn new(request: &Request) -> Option<Self> {
         let Origin { source, cause, correlation, traceparent, hops, chosen_id } = (*request.causality).clone();
         Some(Self {
@@ -99,7 +109,7 @@ impl Wanted {
             traceparent,
             hops,
             chosen_id,
-            within_ms: u64::try_from(request.within.as_millis()).unwrap_or(u64::MAX),
+            within_ms: u64::try_from(Self::within(request.within).as_millis()).unwrap_or(u64::MAX),
             chain: request.chain.to_vec(),
         })
     }
@@ -211,9 +221,9 @@ impl Errands {
             let asked = serde_json::to_vec(&Asked::Errand(errand));
             let asked = asked.map_err(|error| EngineError::Refused(error.to_string()))?;
             let whose = engine.standby().unwrap_or_else(moved);
-            match tokio::time::timeout(within, spread.ask(asked.into(), &whose)).await {
+            match tokio::time::timeout(within, spread.ask_within(within, asked.into(), &whose)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(EngineError::Overloaded(format!("{whose}, and it did not answer within {within:?}"))),
+                Err(_) => Err(EngineError::Unanswered(format!("{whose}, and it did not answer within {within:?}"))),
             }
         }
     }
@@ -229,7 +239,11 @@ impl Errands {
         let answer = told.recv_timeout(KV_FOR.saturating_mul(2));
         task.abort();
         match answer {
-            Ok(answer) => answer.map_err(|error| Refusal::Overloaded(error.to_string())),
+            Ok(answer) => answer.map_err(|error| match error {
+                // Nothing takes effect by being read.
+                EngineError::Unanswered(why) => Refusal::Overloaded(why),
+                error => Refusal::Overloaded(error.to_string()),
+            }),
             Err(_) => Err(Refusal::Overloaded("the node stops".into())),
         }
     }
@@ -305,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_the_same_on_the_other_side() {
+    fn a_request_is_the_same_on_the_other_side_but_for_the_time_on_the_way() {
         let origin =
             Origin { source: Some("a".parse().expect("a name")), hops: 3, chosen_id: true, ..Origin::default() };
         let request = Request {
@@ -314,11 +328,13 @@ mod tests {
             key: Some(Key::stored("k")),
             data: Bytes::from_static(b"{\"a\":1}"),
             causality: origin.into(),
-            within: Duration::from_millis(250),
+            within: Duration::from_secs(20),
             chain: vec!["a".parse().expect("a name")].into(),
         };
         let sent = serde_json::to_vec(&Wanted::new(&request).expect("text")).expect("JSON");
         let read: Wanted = serde_json::from_slice(&sent).expect("JSON");
-        assert_eq!(format!("{:?}", read.into_request()), format!("{request:?}"));
+        let there = Request { within: Duration::from_millis(19_800), ..request };
+        assert_eq!(format!("{:?}", read.into_request()), format!("{there:?}"));
+        assert_eq!(Wanted::within(Duration::from_millis(250)), Duration::from_millis(225));
     }
 }

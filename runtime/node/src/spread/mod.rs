@@ -32,7 +32,7 @@ use busway_gateway::api::{NodeInfo, NodeRole};
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::asking::Asking;
+use self::asking::{ANSWER_FOR, Asking};
 pub(crate) use self::errands::{Errand, Errands};
 pub(crate) use self::executor::Shared;
 pub(crate) use self::hands::Skill;
@@ -124,7 +124,12 @@ impl Spread {
 
     /// Has the owner of the bus do something; `whose` says who that is.
     pub(crate) async fn ask(&self, asked: Bytes, whose: &str) -> Result<Bytes, EngineError> {
-        self.asking.ask(&*self.mesh, asked, whose).await
+        self.asking.ask(&*self.mesh, asked, whose, ANSWER_FOR).await
+    }
+
+    /// The same with a time of its own.
+    async fn ask_within(&self, within: Duration, asked: Bytes, whose: &str) -> Result<Bytes, EngineError> {
+        self.asking.ask(&*self.mesh, asked, whose, within).await
     }
 
     /// The name of this node on the bus.
