@@ -2,7 +2,7 @@
 //!
 //! Role: hears what other nodes send ([`Sink::heard`](busway_engine::Sink::heard)), says that this one is there, has others work for this
 //! one while it owns the bus, and works for the owner while it does not. The modules: `wire` (what is said), `asking` (what a node
-//! that waits has the owner do), `errands` (what guests on it need), `table` (the owner's side of the work), `hands` (the other
+//! that waits has the owner do), `errands` (what guests on it need), `table` and `remote` (the owner's side of the work), `hands` (the other
 //! side), `executor` (what the driver gives chunks to).
 //!
 //! ```text
@@ -20,6 +20,7 @@ mod executor;
 mod handing;
 mod hands;
 mod passing;
+mod remote;
 mod table;
 mod wire;
 
@@ -37,8 +38,9 @@ pub(crate) use self::errands::{Errand, Errands};
 pub(crate) use self::executor::Shared;
 pub(crate) use self::hands::Skill;
 use self::hands::{Hands, Holding, Said};
+use self::remote::Seen;
 pub(crate) use self::table::Back;
-use self::table::{Going, Seen, Table};
+use self::table::{Going, Table};
 use self::wire::{About, Answer, Beat, Hello, Message};
 use crate::admin::Admin;
 use crate::inner::{Inner, Stop};

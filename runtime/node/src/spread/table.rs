@@ -9,30 +9,23 @@
 //! - a chunk that was taken is reported to its end or lost, exactly one of the two;
 //! - no lock is held while somebody else is told.
 //!
-//! Bounds: [`CHUNK_BYTES`] for a chunk that goes to another node and [`NODE_BYTES`] for all that are on their way to one or there; as many
-//! chunks of a service as its lane there takes; [`NODES`] nodes.
+//! Bounds: [`CHUNK_BYTES`] for a chunk that goes to another node, [`NODES`] nodes, and for each of them what `remote` says.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use busway_types::{Chunk, Offset, Report, ServiceName, SubId, Timestamp};
 use rustc_hash::FxHashMap;
 use tokio::sync::mpsc;
 
-use super::asking::SILENT;
+use super::remote::{Remote, Seen};
 use super::wire::Hello;
 
 /// The largest chunk that goes to another node; a larger one is run here.
 const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// What may be on its way to a node, or there, in bytes.
-const NODE_BYTES: usize = 32 * 1024 * 1024;
 /// Nodes that are known at a time.
 const NODES: usize = 256;
-/// How long a node gets nothing more of a subscription of which it gave a chunk back; doubled each time.
-const REST_FIRST: Duration = Duration::from_millis(250);
-const REST_LONGEST: Duration = Duration::from_secs(10);
 
 /// A chunk for another node.
 pub(super) struct Going {
@@ -49,31 +42,6 @@ pub(crate) trait Back: Send + Sync {
     fn lost(&self, sub: SubId, chunk: u64);
     /// How many chunks others take has changed.
     fn resized(&self);
-}
-
-/// What another node can do of a subscription.
-#[derive(Debug)]
-struct Hand {
-    service: ServiceName,
-    concurrency: usize,
-    resting_until_ns: u64,
-    failures: u32,
-}
-
-/// A node that said hello.
-#[derive(Debug)]
-struct Remote {
-    hello: Hello,
-    heard_ns: u64,
-    since: Timestamp,
-    /// Whether it listens to this owner, and so gets work.
-    works: bool,
-    hands: FxHashMap<Arc<str>, Hand>,
-    /// Chunks that it has, by service.
-    busy: FxHashMap<ServiceName, usize>,
-    bytes: usize,
-    /// Events that it handled for this owner.
-    handled: u64,
 }
 
 /// A chunk that another node has.
@@ -104,17 +72,6 @@ struct Told {
     resized: bool,
 }
 
-/// A node, for `status`.
-#[derive(Clone, Debug)]
-pub(super) struct Seen {
-    pub(super) name: Arc<str>,
-    pub(super) hello: Hello,
-    pub(super) since: Timestamp,
-    pub(super) works: bool,
-    pub(super) in_flight: usize,
-    pub(super) handled: u64,
-}
-
 /// Where the chunks go.
 pub(super) struct Table {
     state: Mutex<State>,
@@ -132,10 +89,7 @@ impl State {
     fn land(&mut self, chunk: u64) -> Option<Flight> {
         let flight = self.flights.remove(&chunk)?;
         if let Some(node) = self.nodes.get_mut(&flight.node) {
-            node.bytes = node.bytes.saturating_sub(flight.bytes);
-            if let Some(busy) = node.busy.get_mut(&flight.service) {
-                *busy = busy.saturating_sub(1);
-            }
+            node.lands(&flight.service, flight.bytes);
         }
         Some(flight)
     }
@@ -150,10 +104,6 @@ impl State {
             }
         }
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Table {
@@ -192,8 +142,7 @@ impl Table {
     /// How many deliveries of a subscription other nodes run at a time.
     pub(super) fn concurrency(&self, subscription: &str) -> usize {
         let state = self.lock();
-        let of = |node: &Remote| node.hands.get(subscription).map_or(0, |hand| hand.concurrency);
-        state.nodes.values().filter(|node| node.works).map(of).fold(0, usize::saturating_add)
+        state.nodes.values().map(|node| node.concurrency(subscription)).fold(0, usize::saturating_add)
     }
 
     /// Gives a chunk to another node if one has less to do than `load`, the own lane's chunks for each of its `concurrency`
@@ -213,21 +162,15 @@ impl Table {
         let (sub, id) = (chunk.sub, chunk.id);
         let node = {
             let mut state = self.lock();
-            let free = |(name, node): (&Arc<str>, &mut Remote)| {
-                let hand = node.hands.get(subscription).filter(|_| node.works)?;
-                let busy = node.busy.get(&hand.service).copied().unwrap_or(0);
-                let takes = busy < hand.concurrency.saturating_add(Chunk::AHEAD)
-                    && hand.resting_until_ns <= now_ns
-                    && node.bytes.saturating_add(bytes) <= NODE_BYTES;
-                let load = (busy + 1) as f64 / hand.concurrency.max(1) as f64;
-                takes.then(|| (load, Arc::clone(name), hand.service.clone()))
+            let free = |(name, node): (&Arc<str>, &Remote)| {
+                let (load, service) = node.takes(subscription, bytes, now_ns)?;
+                Some((load, Arc::clone(name), service))
             };
-            let least = state.nodes.iter_mut().filter_map(free).min_by(|a, b| a.0.total_cmp(&b.0));
+            let least = state.nodes.iter().filter_map(free).min_by(|a, b| a.0.total_cmp(&b.0));
             let own = load + 1.0 / concurrency.max(1) as f64;
             let Some((_, node, service)) = least.filter(|(load, ..)| *load < own) else { return Some(chunk) };
             if let Some(remote) = state.nodes.get_mut(&node) {
-                *remote.busy.entry(service.clone()).or_default() += 1;
-                remote.bytes += bytes;
+                remote.gets(service.clone(), bytes);
             }
             let offsets = chunk.deliveries.iter().map(|delivery| delivery.logged.offset).collect();
             let flight = Flight {
@@ -293,33 +236,12 @@ impl Table {
             state.take_back(from, |_, _| true, &mut told);
             state.nodes.remove(from);
         }
-        let remote = state.nodes.entry(Arc::clone(from)).or_insert_with(|| Remote {
-            hello: hello.clone(),
-            heard_ns: now_ns,
-            since: now,
-            works: listens,
-            hands: FxHashMap::default(),
-            busy: FxHashMap::default(),
-            bytes: 0,
-            handled: 0,
-        });
-        remote.heard_ns = now_ns;
-        if !is_same || remote.hello.offers != hello.offers {
+        if let Some(remote) = state.nodes.get_mut(from) {
+            told.resized |= remote.says(hello, now_ns);
+        } else {
+            state.nodes.insert(Arc::clone(from), Remote::new(hello, listens, now_ns, now));
             told.resized = true;
-            let mut before = std::mem::take(&mut remote.hands);
-            for offer in &hello.offers {
-                let (resting_until_ns, failures) =
-                    before.remove(&*offer.subscription).map_or((0, 0), |hand| (hand.resting_until_ns, hand.failures));
-                let hand = Hand {
-                    service: offer.service.clone(),
-                    concurrency: offer.concurrency.max(1),
-                    resting_until_ns,
-                    failures,
-                };
-                remote.hands.insert(Arc::from(offer.subscription.as_str()), hand);
-            }
         }
-        remote.hello = hello;
         self.note_any(&state);
         drop(state);
         self.tell(told);
@@ -334,9 +256,8 @@ impl Table {
     pub(super) fn sweep(&self, now_ns: u64) -> Vec<Arc<str>> {
         let mut told = Told::default();
         let mut state = self.lock();
-        let silent = |node: &Remote| now_ns.saturating_sub(node.heard_ns) >= nanoseconds(SILENT);
         let gone: Vec<Arc<str>> =
-            state.nodes.iter().filter(|(_, node)| silent(node)).map(|(name, _)| Arc::clone(name)).collect();
+            state.nodes.iter().filter(|(_, node)| node.is_silent(now_ns)).map(|(name, _)| Arc::clone(name)).collect();
         for name in &gone {
             state.take_back(name, |_, _| true, &mut told);
             told.resized |= state.nodes.remove(name).is_some();
@@ -374,10 +295,7 @@ impl Table {
             self.handled.fetch_add(results as u64, Ordering::Relaxed);
             let subscription = Arc::clone(&flight.subscription);
             if let Some(node) = state.nodes.get_mut(from) {
-                node.handled += results as u64;
-                if let Some(hand) = node.hands.get_mut(&subscription) {
-                    hand.failures = 0;
-                }
+                node.ran(&subscription, results);
             }
             if report.finished {
                 state.land(id);
@@ -417,26 +335,16 @@ impl Table {
         let seen = |(name, node): (&Arc<str>, &Remote)| {
             let of = |flight: &&Flight| flight.node == *name;
             let left = |flight: &Flight| flight.offsets.len() - flight.reported;
-            Seen {
-                name: Arc::clone(name),
-                hello: node.hello.clone(),
-                since: node.since,
-                works: node.works,
-                in_flight: state.flights.values().filter(of).map(left).sum(),
-                handled: node.handled,
-            }
+            node.seen(name, state.flights.values().filter(of).map(left).sum())
         };
         state.nodes.iter().map(seen).collect()
     }
 }
 
-/// The node that had a chunk gets nothing more of its subscription for a while, longer each time.
+/// The node that had a chunk gets nothing more of its subscription for a while.
 fn rest(state: &mut State, flight: &Flight, now_ns: u64) {
-    let node = state.nodes.get_mut(&flight.node);
-    if let Some(hand) = node.and_then(|node| node.hands.get_mut(&flight.subscription)) {
-        let wait = REST_FIRST.saturating_mul(1 << hand.failures.min(16)).min(REST_LONGEST);
-        hand.failures = hand.failures.saturating_add(1);
-        hand.resting_until_ns = now_ns.saturating_add(nanoseconds(wait));
+    if let Some(node) = state.nodes.get_mut(&flight.node) {
+        node.rests(&flight.subscription, now_ns);
     }
 }
 

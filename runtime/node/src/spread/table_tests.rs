@@ -2,6 +2,7 @@
 
 use busway_types::{Delivery, DeliveryResult, Event, EventId, Logged, Ordering as Order, Outcome};
 
+use super::super::remote::NODE_BYTES;
 use super::super::wire::{About, Offer};
 use super::*;
 
