@@ -1,5 +1,5 @@
 //! Bridges of a node: the example as its README says, with one of its two over TLS, and what `[bridges.NAME]` does on a bus
-//! on disk.
+//! on disk, at a server that asks for certificates and credentials.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use async_nats::jetstream::{self, stream};
+use async_nats::{Client, ConnectOptions};
 use busway_brokers::{Nats, Rabbit};
 use busway_gateway::api::{BridgeStatus, DeadFilter, StatusReport};
 use busway_tests::{programs, root, services};
@@ -15,6 +16,7 @@ use futures_util::StreamExt as _;
 
 use crate::edge::tls::Root;
 use crate::harness::App;
+use crate::nats_accounts::Operator;
 use crate::process::{NodeProcess, PATIENCE, ask, command};
 use crate::rabbitmq::secured;
 
@@ -214,14 +216,43 @@ fn bridge<'s>(status: &'s StatusReport, name: &str) -> &'s BridgeStatus {
         .unwrap_or_else(|| panic!("no {name}: {:?}", status.bridges))
 }
 
+/// A NATS server that asks for the certificate of whoever connects and for the credentials of a user, and what has both.
+struct Guarded {
+    nats: Nats,
+    client: Client,
+    /// What an address says behind its `?`.
+    own: String,
+    _files: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn start() -> Self {
+        let (files, root, operator) = (tempfile::tempdir().expect("a folder"), Root::new(), Operator::new());
+        let folder = files.path();
+        let (ca, settings) = (root.write(folder, "ca.pem"), operator.settings(folder));
+        let (server_cert, server_key) = root.signs("server").write(folder, "server");
+        let tls = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &server_cert, "--tlskey", &server_key];
+        let nats = Nats::start_with(&[&["--config", &settings], &tls[..]].concat());
+        let nats = nats.expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
+        let (cert, key) = root.signs("bridge").write(folder, "bridge");
+        let credentials = operator.user().credentials(folder, "user.creds");
+        let options = ConnectOptions::with_credentials_file(&credentials).await.expect("credentials");
+        let options =
+            options.add_root_certificates((&*ca).into()).add_client_certificate((&*cert).into(), (&*key).into());
+        let client = options.connect(nats.url()).await.expect("connected");
+        let own = format!("credentials={credentials}&ca={ca}&cert={cert}&key={key}");
+        Self { nats, client, own, _files: files }
+    }
+}
+
 /// A stream `IN` that comes in, is forwarded, and goes out to the stream `OUT`.
-fn app(nats: &Nats) -> App {
-    let url = nats.url();
+fn app(guarded: &Guarded) -> App {
+    let (url, own) = (guarded.nats.url().replace("nats://", "tls://"), &guarded.own);
     App::new()
         .manifest(&format!(
-            "[limits]\nevent-bytes = \"64KiB\"\n\n[bridges.in]\nfrom = \"{url}/stream/IN\"\nto = \"topic shop.in\"\n\n\
-             [bridges.typed]\nfrom = \"{url}/stream/TYPED\"\nto = \"topic test.values.v1.inputs.nothing\"\n\n\
-             [bridges.out]\nfrom = \"topic shop.out\"\nto = \"{url}/stream/OUT?subject=out.a\"\n\
+            "[limits]\nevent-bytes = \"64KiB\"\n\n[bridges.in]\nfrom = \"{url}/stream/IN?{own}\"\nto = \"topic shop.in\"\n\n\
+             [bridges.typed]\nfrom = \"{url}/stream/TYPED?{own}\"\nto = \"topic test.values.v1.inputs.nothing\"\n\n\
+             [bridges.out]\nfrom = \"topic shop.out\"\nto = \"{url}/stream/OUT?subject=out.a&{own}\"\n\
              retry = {{ attempts = 2, backoff = \"10ms\" }}\n"
         ))
         .service(
@@ -251,11 +282,10 @@ fn holds(messages: i64) -> stream::Config {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_in_is_handled_and_goes_out_over_a_restart_of_the_node() {
-    let nats = Nats::start().expect("nats-server runs; `cargo xtask brokers up` tells what is missing");
-    let client = async_nats::connect(nats.url()).await.expect("connected");
-    let context = jetstream::new(client.clone());
+    let guarded = Guarded::start().await;
+    let context = jetstream::new(guarded.client.clone());
     stream(&context, "IN", "in.>").await;
-    let app = app(&nats);
+    let app = app(&guarded);
     let bus = app.run_on_disk().await;
     let send = async |subject: &'static str, text: String| {
         let sent = context.publish(subject, text.into()).await.expect("sent");
