@@ -78,15 +78,20 @@ struct Example {
 }
 
 impl Example {
-    /// With one of its bridges over TLS, the other one without.
-    fn new(rabbit: &Rabbit, tls: &str) -> Self {
+    /// With one of its bridges over TLS, by files beside the manifest that are somewhere else now; the other one without.
+    fn new(rabbit: &Rabbit, certificates: &Path) -> Self {
         let url = rabbit.url();
         let (folder, runtime) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let (from, to) = (root().join("examples/bridge"), folder.path().join("examples/bridge"));
         std::fs::create_dir_all(to.join("services")).expect("folders");
         let manifest = std::fs::read_to_string(from.join("busway.toml")).expect("the manifest");
         assert_eq!(manifest.matches("amqp://localhost/").count(), 2);
-        let secured = format!("{}/queue/hello?{tls}", rabbit.tls_url());
+        let files = ["ca.pem", "node-certificate.pem", "node-key.pem"];
+        for file in files {
+            std::fs::copy(certificates.join(file), to.join(file)).expect("copied");
+        }
+        let [ca, cert, key] = files;
+        let secured = format!("{}/queue/hello?ca={ca}&cert={cert}&key={key}", rabbit.tls_url());
         let manifest = manifest.replace("amqp://localhost/queue/hello", &secured).replace("amqp://localhost", &url);
         std::fs::write(to.join("busway.toml"), manifest).expect("written");
         for script in ["send.py", "receive.py"] {
@@ -165,10 +170,10 @@ impl Example {
 #[test]
 fn the_example_runs_as_its_readme_says_and_goes_on_when_the_server_is_back() {
     let certificates = tempfile::tempdir().expect("a folder");
-    let (tls, own) = secured(&Root::new(), certificates.path());
+    let (tls, _) = secured(&Root::new(), certificates.path());
     let mut rabbit =
         Rabbit::start_with_tls(tls).expect("RabbitMQ runs; `cargo xtask brokers up` tells what is missing");
-    let example = Example::new(&rabbit, &own);
+    let example = Example::new(&rabbit, certificates.path());
     let (mut node, receiver) = example.run();
     // The server ends, and with it the queues, which are not durable.
     drop(receiver);

@@ -5,6 +5,7 @@
 //! is that of an engine's address.
 
 use std::fmt;
+use std::path::Path;
 
 use busway_engine::{AmqpServer, NatsUrl};
 use percent_encoding::percent_decode_str;
@@ -132,6 +133,15 @@ impl Place {
         Self(match self.0 {
             At::Amqp { server, at } => At::Amqp { server: server.with_environment(look), at },
             At::Nats { server, at } => At::Nats { server: server.with_environment(look), at },
+        })
+    }
+
+    /// The same place, with relative files taken from `base`.
+    #[must_use]
+    pub fn relative_to(self, base: &Path) -> Self {
+        Self(match self.0 {
+            At::Amqp { server, at } => At::Amqp { server: server.relative_to(base), at },
+            At::Nats { server, at } => At::Nats { server: server.relative_to(base), at },
         })
     }
 

@@ -5,7 +5,7 @@
 //! for a bus.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use url::{Host, Url};
@@ -114,6 +114,14 @@ impl AmqpServer {
         self
     }
 
+    /// The same server, with relative files taken from `base`.
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        self.ca = self.ca.map(|file| base.join(file));
+        self.cert = self.cert.map(|(cert, key)| (base.join(cert), base.join(key)));
+        self
+    }
+
     /// Whether two addresses name one server and one virtual host, as far as they show it.
     pub fn is_same_server(&self, other: &Self) -> bool {
         let place = |server: &Self| (server.host.to_ascii_lowercase(), server.port, server.vhost.clone());
@@ -163,6 +171,13 @@ impl AmqpUrl {
     #[must_use]
     pub fn with_environment(mut self, look: impl Fn(&str) -> Option<String>) -> Self {
         self.server = self.server.with_environment(look);
+        self
+    }
+
+    /// As [`AmqpServer::relative_to`].
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        self.server = self.server.relative_to(base);
         self
     }
 
@@ -239,6 +254,8 @@ mod tests {
         assert_eq!(with("amqp://you:x@h", &set).login, Some(("you".to_owned(), "x".to_owned())));
         assert_eq!(with("amqp://h", &[]).login, None);
         assert_eq!(parse("amqps://h?cert=/c&key=/k").server.cert, Some(("/c".into(), "/k".into())));
+        let beside = parse("amqps://h?ca=ca.pem&cert=/c&key=k").relative_to(Path::new("/app")).server;
+        assert_eq!((beside.ca, beside.cert), (Some("/app/ca.pem".into()), Some(("/c".into(), "/app/k".into()))));
     }
 
     #[test]

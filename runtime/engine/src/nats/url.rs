@@ -4,7 +4,7 @@
 //! Role: reads the address and never shows what is secret in it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use url::Url;
@@ -113,6 +113,17 @@ impl NatsUrl {
         self
     }
 
+    /// The same bus, with relative files taken from `base`.
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        if let Login::Credentials(file) = &mut self.login {
+            *file = base.join(&file);
+        }
+        self.ca = self.ca.map(|file| base.join(file));
+        self.cert = self.cert.map(|(cert, key)| (base.join(cert), base.join(key)));
+        self
+    }
+
     /// Whether two addresses name one server, as far as they show it.
     pub fn is_same_server(&self, other: &Self) -> bool {
         let host = |url: &Self| url.server.split_once("://").map(|(_, host)| host.to_ascii_lowercase());
@@ -185,6 +196,9 @@ mod tests {
         assert!(with("nats://h", &both).login == Login::Credentials("/c".into()));
         assert!("nats://h?cert=/c".parse::<NatsUrl>().is_err());
         assert!(parse("tls://h?cert=/c&key=/k").cert == Some(("/c".into(), "/k".into())));
+        let beside = parse("tls://h?credentials=x.creds&ca=ca.pem&cert=/c&key=k").relative_to(Path::new("/app"));
+        assert!(beside.login == Login::Credentials("/app/x.creds".into()) && beside.ca == Some("/app/ca.pem".into()));
+        assert!(beside.cert == Some(("/c".into(), "/app/k".into())));
     }
 
     #[test]

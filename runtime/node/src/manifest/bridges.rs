@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::Path;
 
 use busway_bridge::{Direction, Place};
 use busway_types::{Ordering, Pattern, RetryPolicy, ServiceName, Topic};
@@ -91,8 +92,12 @@ impl BridgeConfig {
     }
 }
 
-/// The bridges of the manifest.
-pub(super) fn read(root: &Table<'_>, services: &BTreeMap<ServiceName, ServiceConfig>) -> Vec<BridgeConfig> {
+/// The bridges of the manifest, whose folder is `base`.
+pub(super) fn read(
+    root: &Table<'_>,
+    services: &BTreeMap<ServiceName, ServiceConfig>,
+    base: &Path,
+) -> Vec<BridgeConfig> {
     let mut bridges: Vec<(BridgeConfig, Range<usize>)> = Vec::new();
     // The names are the operator's, so that no key of this table is unknown.
     let Some(names) = root.names("bridges") else { return Vec::new() };
@@ -113,7 +118,7 @@ pub(super) fn read(root: &Table<'_>, services: &BTreeMap<ServiceName, ServiceCon
             let problem = format!("a service is called `{service}`, as the subscription of this bridge is to be");
             document.note(span.clone(), problem, Some("give one of them another name".to_owned()));
         }
-        bridges.extend(bridge(&table, name, service).map(|bridge| (bridge, span)));
+        bridges.extend(bridge(&table, name, service, base).map(|bridge| (bridge, span)));
     }
     refuse_circles(root.document, &bridges);
     bridges.into_iter().map(|(bridge, _)| bridge).collect()
@@ -138,7 +143,7 @@ enum Side {
     Place(Box<Place>),
 }
 
-fn side(table: &Table<'_>, key: &str, direction: Direction) -> Option<Side> {
+fn side(table: &Table<'_>, key: &str, direction: Direction, base: &Path) -> Option<Side> {
     let Some(text) = table.string(key) else {
         if !table.has(key) {
             let problem = format!("{} needs `{key}`", table.name);
@@ -158,11 +163,13 @@ fn side(table: &Table<'_>, key: &str, direction: Direction) -> Option<Side> {
         table.document.note(table.place(key), problem, Some(SIDES.to_owned()));
         return None;
     }
-    Place::parse(text, direction).map(|place| Side::Place(Box::new(place))).map_err(|error| table.note(key, error)).ok()
+    let place = Place::parse(text, direction).map_err(|error| table.note(key, error)).ok()?;
+    Some(Side::Place(Box::new(place.relative_to(base))))
 }
 
-fn bridge(table: &Table<'_>, name: &str, service: ServiceName) -> Option<BridgeConfig> {
-    let (from, to) = (side(table, "from", Direction::From), side(table, "to", Direction::To));
+fn bridge(table: &Table<'_>, name: &str, service: ServiceName, base: &Path) -> Option<BridgeConfig> {
+    let from = side(table, "from", Direction::From, base);
+    let to = side(table, "to", Direction::To, base);
     let enabled = table.boolean("enabled").unwrap_or(true);
     let key_header = key_header(table);
     let way = match (from?, to?) {

@@ -49,14 +49,14 @@ pub enum EngineUrl {
 }
 
 impl EngineUrl {
-    /// The same engine, with a relative folder taken from `base`.
+    /// The same engine, with a relative folder, and relative files of an address, taken from `base`.
     #[must_use]
     pub fn relative_to(self, base: &Path) -> Self {
         match self {
             Self::Memory => Self::Memory,
             Self::File(dir) => Self::File(base.join(dir)),
-            Self::Nats(url) => Self::Nats(url),
-            Self::Amqp(url) => Self::Amqp(url),
+            Self::Nats(url) => Self::Nats(url.relative_to(base)),
+            Self::Amqp(url) => Self::Amqp(url.relative_to(base)),
         }
     }
 }

@@ -95,7 +95,7 @@ fn read_root<'a>(document: &'a Document<'a>, path: &Path, root: &'a DeTable<'a>)
     for service in services.values_mut() {
         service.keys = keys.clone();
     }
-    let bridges = bridges::read(&root, &services);
+    let bridges = bridges::read(&root, &services, base);
     Manifest {
         path: path.to_owned(),
         bus: bus.map(|table| read_bus(&table, base)).unwrap_or_default(),
