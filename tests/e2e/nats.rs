@@ -191,7 +191,8 @@ fn tls_is_spoken_where_the_address_says_so_and_only_with_who_is_trusted_and_trus
     node.publish("one");
     node.has_forwarded(&["one"]);
     assert!(node.ends().contains(&engine));
-    let node = Running::start(app.path(), &format!("{engine}?{own}"), &[], &[("BUSWAY_NATS_CA", &ca)]);
+    let files = [("BUSWAY_NATS_CA", &*ca), ("BUSWAY_NATS_CERT", &*cert), ("BUSWAY_NATS_KEY", &*key)];
+    let node = Running::start(app.path(), &engine, &[], &files);
     node.says("service forward");
     node.ends();
     for (engine, why) in [

@@ -105,8 +105,9 @@ fn tls_is_spoken_only_with_who_is_trusted_and_trusts(server: &Rabbit, app: &App,
     let (ca, pair) = own.strip_prefix("ca=").and_then(|own| own.split_once('&')).expect("an authority and the rest");
     let (cert, key) = pair.strip_prefix("cert=").and_then(|pair| pair.split_once("&key=")).expect("two files");
     let host = engine.replace("guest:guest@", "");
-    let login = [("BUSWAY_AMQP_USER", "guest"), ("BUSWAY_AMQP_PASSWORD", "guest"), ("BUSWAY_AMQP_CA", ca)];
-    let node = Running::start(app.path(), &format!("{host}&{pair}"), &[], &login);
+    let login = [("BUSWAY_AMQP_USER", "guest"), ("BUSWAY_AMQP_PASSWORD", "guest")];
+    let files = [("BUSWAY_AMQP_CA", ca), ("BUSWAY_AMQP_CERT", cert), ("BUSWAY_AMQP_KEY", key)];
+    let node = Running::start(app.path(), &host, &[], &[&login[..], &files].concat());
     node.says("service forward");
     node.has_forwarded(&["one"]);
     node.ends();

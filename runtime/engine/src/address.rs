@@ -1,6 +1,6 @@
 //! What addresses of brokers have in common.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What PEM calls what a file has to have.
 pub(crate) const CERTIFICATE: &str = "CERTIFICATE";
@@ -29,6 +29,13 @@ pub(crate) fn decoded(text: &str) -> Option<String> {
         out.push((digit()? * 16 + digit()?) as u8);
     }
     String::from_utf8(out).ok()
+}
+
+/// The certificate and the key that the environment names: `PREFIX_CERT` with `PREFIX_KEY`, or both in one file.
+pub(crate) fn own_certificate(prefix: &str, look: impl Fn(&str) -> Option<String>) -> Option<(PathBuf, PathBuf)> {
+    let cert = look(&format!("{prefix}_CERT"))?;
+    let key = look(&format!("{prefix}_KEY")).unwrap_or_else(|| cert.clone());
+    Some((cert.into(), key.into()))
 }
 
 /// What is in a file that TLS needs, or what is wrong with that. The client libraries do not say which file they mean, and take one

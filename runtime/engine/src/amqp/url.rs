@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use url::{Host, Url};
 
-use crate::address::{DEFAULT_NAME, decoded, is_bus_name};
+use crate::address::{DEFAULT_NAME, decoded, is_bus_name, own_certificate};
 
 /// The virtual host of an address that has none.
 const DEFAULT_VHOST: &str = "/";
@@ -102,8 +102,8 @@ impl AmqpServer {
         Ok((server, others))
     }
 
-    /// With what the environment has where the address has none: `BUSWAY_AMQP_USER` with `BUSWAY_AMQP_PASSWORD`, and
-    /// `BUSWAY_AMQP_CA` (a file).
+    /// With what the environment has where the address has none: `BUSWAY_AMQP_USER` with `BUSWAY_AMQP_PASSWORD`, and the files
+    /// `BUSWAY_AMQP_CA`, and `BUSWAY_AMQP_CERT` with `BUSWAY_AMQP_KEY`.
     #[must_use]
     pub fn with_environment(mut self, look: impl Fn(&str) -> Option<String>) -> Self {
         if self.login.is_none() {
@@ -111,6 +111,7 @@ impl AmqpServer {
             self.login = look("BUSWAY_AMQP_USER").map(|user| (user, password()));
         }
         self.ca = self.ca.or_else(|| look("BUSWAY_AMQP_CA").map(PathBuf::from));
+        self.cert = self.cert.or_else(|| own_certificate("BUSWAY_AMQP", &look));
         self
     }
 
@@ -253,6 +254,10 @@ mod tests {
         assert!(found.ca.is_some() && !format!("{found:?} {found}").contains("hush"));
         assert_eq!(with("amqp://you:x@h", &set).login, Some(("you".to_owned(), "x".to_owned())));
         assert_eq!(with("amqp://h", &[]).login, None);
+        let pair = [("BUSWAY_AMQP_CERT", "/c"), ("BUSWAY_AMQP_KEY", "/k")];
+        assert_eq!(with("amqps://h", &pair).cert, Some(("/c".into(), "/k".into())));
+        assert_eq!(with("amqps://h", &pair[..1]).cert, Some(("/c".into(), "/c".into())), "both in one file");
+        assert_eq!(with("amqps://h?cert=/x&key=/y", &pair).cert, Some(("/x".into(), "/y".into())));
         assert_eq!(parse("amqps://h?cert=/c&key=/k").server.cert, Some(("/c".into(), "/k".into())));
         let beside = parse("amqps://h?ca=ca.pem&cert=/c&key=k").relative_to(Path::new("/app")).server;
         assert_eq!((beside.ca, beside.cert), (Some("/app/ca.pem".into()), Some(("/c".into(), "/app/k".into()))));

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use url::Url;
 
-use crate::address::{self, DEFAULT_NAME, is_bus_name};
+use crate::address::{self, DEFAULT_NAME, is_bus_name, own_certificate};
 
 /// How to prove who one is.
 #[derive(Clone, PartialEq, Eq)]
@@ -97,7 +97,8 @@ impl FromStr for NatsUrl {
 
 impl NatsUrl {
     /// With the login of the environment, where the address has none: `BUSWAY_NATS_CREDENTIALS` (a file), else
-    /// `BUSWAY_NATS_TOKEN`, else `BUSWAY_NATS_USER` with `BUSWAY_NATS_PASSWORD`; and `BUSWAY_NATS_CA` (a file).
+    /// `BUSWAY_NATS_TOKEN`, else `BUSWAY_NATS_USER` with `BUSWAY_NATS_PASSWORD`; and the files `BUSWAY_NATS_CA`, and
+    /// `BUSWAY_NATS_CERT` with `BUSWAY_NATS_KEY`.
     #[must_use]
     pub fn with_environment(mut self, look: impl Fn(&str) -> Option<String>) -> Self {
         if self.login == Login::Nobody {
@@ -110,6 +111,7 @@ impl NatsUrl {
             }
         }
         self.ca = self.ca.or_else(|| look("BUSWAY_NATS_CA").map(PathBuf::from));
+        self.cert = self.cert.or_else(|| own_certificate("BUSWAY_NATS", &look));
         self
     }
 
@@ -195,6 +197,8 @@ mod tests {
         let both = [("BUSWAY_NATS_TOKEN", "t"), ("BUSWAY_NATS_CREDENTIALS", "/c")];
         assert!(with("nats://h", &both).login == Login::Credentials("/c".into()));
         assert!("nats://h?cert=/c".parse::<NatsUrl>().is_err());
+        let pair = [("BUSWAY_NATS_CERT", "/c"), ("BUSWAY_NATS_KEY", "/k")];
+        assert!(with("tls://h", &pair).cert == Some(("/c".into(), "/k".into())));
         assert!(parse("tls://h?cert=/c&key=/k").cert == Some(("/c".into(), "/k".into())));
         let beside = parse("tls://h?credentials=x.creds&ca=ca.pem&cert=/c&key=k").relative_to(Path::new("/app"));
         assert!(beside.login == Login::Credentials("/app/x.creds".into()) && beside.ca == Some("/app/ca.pem".into()));
